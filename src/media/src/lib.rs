@@ -1,0 +1,11 @@
+//! What the packet plane and the frame plane share: codecs and stream names.
+//!
+//! Nothing in here does I/O, reads a clock or knows a protocol.
+
+#![forbid(unsafe_code)]
+
+mod codec;
+mod stream_key;
+
+pub use codec::{Codec, MediaKind};
+pub use stream_key::{InvalidStreamKey, StreamKey};
