@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn unsafe_names_are_refused() {
-        for (app, stream) in [("", "x"), ("live", ""), ("live", "a/b"), ("..", "x"), ("a//b", "x"), ("live", "a\nb"), ("live", "..")] {
+        for (app, stream) in
+            [("", "x"), ("live", ""), ("live", "a/b"), ("..", "x"), ("a//b", "x"), ("live", "a\nb"), ("live", "..")]
+        {
             assert!(StreamKey::new("", app, stream).is_err(), "{app:?} {stream:?}");
         }
         assert!(StreamKey::new("", "live", &"x".repeat(300)).is_err());
