@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod keyframe;
 mod stream_key;
 
 pub use codec::{Codec, MediaKind};
+pub use keyframe::opens_keyframe;
 pub use stream_key::{InvalidStreamKey, StreamKey};

@@ -8,7 +8,7 @@ use freshet_media::{Codec, MediaKind, StreamKey};
 
 /// What a WebRTC session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     /// Sends media to us (WHIP).
     Publish,
     /// Receives media from us (WHEP).
@@ -17,16 +17,16 @@ pub enum Role {
 
 /// The secret name of a session: who knows it may change or end it. 22 characters of `A-Za-z0-9_-`, 128 random bits.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SessionToken(pub(super) String);
+pub(crate) struct SessionToken(pub(super) String);
 
 impl SessionToken {
     /// Takes a token out of a URL. Any text is accepted; an unknown one finds nothing.
-    pub fn from_url(text: &str) -> SessionToken {
+    pub(crate) fn from_url(text: &str) -> SessionToken {
         SessionToken(text.to_owned())
     }
 
     /// For the session's own URL only; never for logs or listings.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -39,71 +39,77 @@ impl fmt::Debug for SessionToken {
 
 /// A client that asks to publish or play. It has passed the authorisation checks.
 #[derive(Debug, Clone)]
-pub struct OpenRequest {
+pub(crate) struct OpenRequest {
     /// Publish or play.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Which stream.
-    pub key: StreamKey,
+    pub(crate) key: StreamKey,
     /// The SDP offer, as received.
-    pub offer: String,
+    pub(crate) offer: String,
     /// Where the request came from (after trusted proxies).
-    pub client_ip: IpAddr,
+    pub(crate) client_ip: IpAddr,
     /// `User-Agent`, for logs and listings.
-    pub user_agent: String,
+    pub(crate) user_agent: String,
     /// The raw query string, for listings and hooks.
-    pub query: String,
+    pub(crate) query: String,
     /// The local address on which the HTTP request arrived: the likeliest candidate of all.
-    pub local_ip: IpAddr,
+    pub(crate) local_ip: IpAddr,
     /// Host part of the URL that the client used, without port (a name or an address).
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
     /// `?eip=` / `?candidate=`: further addresses (`ip` or `ip:port`) for the answer.
-    pub extra_candidates: Vec<String>,
+    pub(crate) extra_candidates: Vec<String>,
     /// `?codec=`: the video codec that a publisher should be steered to.
-    pub prefer_codec: Option<Codec>,
+    pub(crate) prefer_codec: Option<Codec>,
     /// `?ice-ufrag=&ice-pwd=`: server credentials chosen by a proxy (SRS).
-    pub ice_credentials: Option<(String, String)>,
+    pub(crate) ice_credentials: Option<(String, String)>,
 }
 
 /// A session that has been accepted.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Names the session in its URL.
-    pub token: SessionToken,
+    pub(crate) token: SessionToken,
     /// Short public name of the session in logs and listings.
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// The SDP answer.
-    pub answer: String,
+    pub(crate) answer: String,
     /// Entity tag of the ICE session, quoted, ready for the `ETag` header.
-    pub etag: String,
+    pub(crate) etag: String,
     /// `server-ufrag:client-ufrag`, SRS's session id.
-    pub ice_session: String,
+    pub(crate) ice_session: String,
 }
 
 /// Why a request is not granted. Becomes an RFC 9457 problem document, or an SRS code, and one line of log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The error code that SRS uses for the case.
-    pub code: u32,
+    pub(crate) code: u32,
     /// Short name of the case, stable: `stream-busy`, `codec-mismatch`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What went wrong, with the values that matter.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What to do about it.
-    pub hint: String,
+    pub(crate) hint: String,
     /// Seconds for `Retry-After`.
-    pub retry_after_seconds: Option<u32>,
+    pub(crate) retry_after_seconds: Option<u32>,
 }
 
 impl Refusal {
     /// A refusal without `Retry-After`.
-    pub fn new(status: u16, code: u32, kind: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    pub(crate) fn new(
+        status: u16,
+        code: u32,
+        kind: &'static str,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Refusal {
         Refusal { status, code, kind, detail: detail.into(), hint: hint.into(), retry_after_seconds: None }
     }
 
     /// Adds `Retry-After`.
-    pub fn retry_after(mut self, seconds: u32) -> Refusal {
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Refusal {
         self.retry_after_seconds = Some(seconds);
         self
     }
@@ -111,7 +117,7 @@ impl Refusal {
 
 /// What a `PATCH` with an SDP fragment did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Patched {
+pub(crate) enum Patched {
     /// Candidates were taken note of: 204.
     Trickled,
     /// ICE was restarted: 200 with this fragment and this new entity tag.
@@ -125,158 +131,158 @@ pub enum Patched {
 
 /// A live session, as the HTTP side needs it.
 #[derive(Debug, Clone)]
-pub struct SessionView {
+pub(crate) struct SessionView {
     /// Publish or play.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Its stream.
-    pub key: StreamKey,
+    pub(crate) key: StreamKey,
     /// Current entity tag.
-    pub etag: String,
+    pub(crate) etag: String,
 }
 
 /// One stream, for listings.
 #[derive(Debug, Clone)]
-pub struct StreamSnapshot {
+pub(crate) struct StreamSnapshot {
     /// Stable short id while the stream lives.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name.
-    pub key: StreamKey,
+    pub(crate) key: StreamKey,
     /// The publisher's client id, while one is there.
-    pub publisher: Option<String>,
+    pub(crate) publisher: Option<String>,
     /// Since when the present publisher is there.
-    pub live_for: Option<Duration>,
+    pub(crate) live_for: Option<Duration>,
     /// Number of viewers, connected or connecting.
-    pub viewers: usize,
+    pub(crate) viewers: usize,
     /// Tracks of the publisher.
-    pub tracks: Vec<TrackSnapshot>,
+    pub(crate) tracks: Vec<TrackSnapshot>,
     /// Video frames received.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Bytes received from the publisher.
-    pub recv_bytes: u64,
+    pub(crate) recv_bytes: u64,
     /// Bytes sent to all viewers, past and present.
-    pub send_bytes: u64,
+    pub(crate) send_bytes: u64,
     /// Mean received bit rate over the last seconds.
-    pub recv_bps: u64,
+    pub(crate) recv_bps: u64,
     /// Mean sent bit rate over the last seconds.
-    pub send_bps: u64,
+    pub(crate) send_bps: u64,
 }
 
 /// One track of a stream.
 #[derive(Debug, Clone)]
-pub struct TrackSnapshot {
+pub(crate) struct TrackSnapshot {
     /// Audio or video.
-    pub kind: MediaKind,
+    pub(crate) kind: MediaKind,
     /// Its codec, once the first packet has told it.
-    pub codec: Codec,
+    pub(crate) codec: Codec,
     /// RTP clock in Hz.
-    pub clock_hz: u32,
+    pub(crate) clock_hz: u32,
     /// Format parameters as negotiated (`profile-level-id=…`), may be empty.
-    pub fmtp: String,
+    pub(crate) fmtp: String,
     /// Channels, for audio.
-    pub channels: u8,
+    pub(crate) channels: u8,
     /// Width and height of the picture where the bit stream tells.
-    pub size: Option<(u32, u32)>,
+    pub(crate) size: Option<(u32, u32)>,
     /// Simulcast layers that arrive, 1 without simulcast.
-    pub layers: usize,
+    pub(crate) layers: usize,
 }
 
 /// One session, for listings.
 #[derive(Debug, Clone)]
-pub struct ClientSnapshot {
+pub(crate) struct ClientSnapshot {
     /// Short public id, also for kicking.
-    pub id: String,
+    pub(crate) id: String,
     /// Publish or play.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Its stream.
-    pub key: StreamKey,
+    pub(crate) key: StreamKey,
     /// Its id in [`StreamSnapshot::id`].
-    pub stream_id: String,
+    pub(crate) stream_id: String,
     /// Where the request came from.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// `User-Agent`.
-    pub user_agent: String,
+    pub(crate) user_agent: String,
     /// Raw query string of the request.
-    pub query: String,
+    pub(crate) query: String,
     /// How long it has existed.
-    pub alive: Duration,
+    pub(crate) alive: Duration,
     /// ICE and DTLS are up.
-    pub connected: bool,
+    pub(crate) connected: bool,
     /// `udp` or `tcp` and the peer's address, once nominated.
-    pub path: Option<(&'static str, SocketAddr)>,
+    pub(crate) path: Option<(&'static str, SocketAddr)>,
     /// Bytes received from the peer.
-    pub recv_bytes: u64,
+    pub(crate) recv_bytes: u64,
     /// Bytes sent to the peer.
-    pub send_bytes: u64,
+    pub(crate) send_bytes: u64,
     /// Mean received bit rate over the last seconds.
-    pub recv_bps: u64,
+    pub(crate) recv_bps: u64,
     /// Mean sent bit rate over the last seconds.
-    pub send_bps: u64,
+    pub(crate) send_bps: u64,
     /// Round trip, where RTCP has told it.
-    pub rtt: Option<Duration>,
+    pub(crate) rtt: Option<Duration>,
     /// Loss of the media in per mille: as a viewer reports it, as we see it from a publisher.
-    pub loss_permille: u32,
+    pub(crate) loss_permille: u32,
     /// NACKed packets: received from a viewer, sent to a publisher.
-    pub nacks: u64,
+    pub(crate) nacks: u64,
     /// Keyframe requests: received from a viewer, sent to a publisher.
-    pub plis: u64,
+    pub(crate) plis: u64,
 }
 
 /// Counters of one shard since start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShardSnapshot {
+pub(crate) struct ShardSnapshot {
     /// Sessions at home on the shard.
-    pub sessions: u64,
+    pub(crate) sessions: u64,
     /// Datagrams received.
-    pub recv_packets: u64,
+    pub(crate) recv_packets: u64,
     /// Bytes received.
-    pub recv_bytes: u64,
+    pub(crate) recv_bytes: u64,
     /// Datagrams sent.
-    pub sent_packets: u64,
+    pub(crate) sent_packets: u64,
     /// Bytes sent.
-    pub sent_bytes: u64,
+    pub(crate) sent_bytes: u64,
     /// System calls that sent.
-    pub send_calls: u64,
+    pub(crate) send_calls: u64,
     /// RTP packets of publishers.
-    pub published_packets: u64,
+    pub(crate) published_packets: u64,
     /// RTP packets written for viewers, retransmissions left out.
-    pub forwarded_packets: u64,
+    pub(crate) forwarded_packets: u64,
     /// RTP packets sent again.
-    pub retransmitted_packets: u64,
+    pub(crate) retransmitted_packets: u64,
     /// Packets for which viewers sent NACK.
-    pub nacks: u64,
+    pub(crate) nacks: u64,
     /// Keyframe requests of viewers.
-    pub keyframe_requests: u64,
+    pub(crate) keyframe_requests: u64,
     /// Keyframe requests sent to publishers.
-    pub keyframe_requests_sent: u64,
+    pub(crate) keyframe_requests_sent: u64,
     /// Dropped: datagram from an address that has no session.
-    pub drop_stranger: u64,
+    pub(crate) drop_stranger: u64,
     /// Dropped: STUN that names no session or fails its integrity check.
-    pub drop_stun: u64,
+    pub(crate) drop_stun: u64,
     /// Dropped: malformed or unauthenticated.
-    pub drop_malformed: u64,
+    pub(crate) drop_malformed: u64,
     /// Dropped: the socket or connection could not take it.
-    pub drop_send: u64,
+    pub(crate) drop_send: u64,
     /// Dropped: the ring to another shard was full.
-    pub drop_relay: u64,
+    pub(crate) drop_relay: u64,
     /// Dropped: the viewer has no payload type for the codec.
-    pub drop_codec: u64,
+    pub(crate) drop_codec: u64,
 }
 
 /// Everything `/metrics` needs.
 #[derive(Debug, Clone, Default)]
-pub struct MetricsSnapshot {
+pub(crate) struct MetricsSnapshot {
     /// One per shard.
-    pub shards: Vec<ShardSnapshot>,
+    pub(crate) shards: Vec<ShardSnapshot>,
     /// Streams with a publisher.
-    pub streams: usize,
+    pub(crate) streams: usize,
     /// Publishing sessions.
-    pub publishers: usize,
+    pub(crate) publishers: usize,
     /// Playing sessions.
-    pub viewers: usize,
+    pub(crate) viewers: usize,
     /// Sessions since start.
-    pub sessions_opened: u64,
+    pub(crate) sessions_opened: u64,
     /// Refused requests by kind of refusal.
-    pub refused: Vec<(&'static str, u64)>,
+    pub(crate) refused: Vec<(&'static str, u64)>,
     /// Ended sessions by reason.
-    pub closed: Vec<(&'static str, u64)>,
+    pub(crate) closed: Vec<(&'static str, u64)>,
 }

@@ -1,0 +1,205 @@
+//! The configuration: a TOML file, environment variables over it, and defaults under it.
+//!
+//! Loading is pure (text and variables in, checked values or all errors out) and goes in two steps: `raw` holds what was
+//! typed, `check` makes the values the program uses. `conf/freshet.toml` is the manual: it shows every key at its default,
+//! and a test holds it to that.
+
+mod check;
+mod error;
+mod load;
+mod net;
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use freshet_media::Codec;
+
+use crate::candidates::CandidateAddr;
+
+pub(crate) use load::{Loaded, load};
+pub(crate) use net::IpBlock;
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    /// `[http]`
+    pub(crate) http: Http,
+    /// `[https]`
+    pub(crate) https: Https,
+    /// `[rtc]`
+    pub(crate) rtc: Rtc,
+    /// `[publish]`
+    pub(crate) publish: Publish,
+    /// `[play]`
+    pub(crate) play: Play,
+    /// `[log]`
+    pub(crate) log: Log,
+    /// `[shutdown]`
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Pages, WHIP, WHEP and the API in the clear.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Http {
+    /// Where to listen. `[::]` stands for all addresses of both families; the listener falls back to `0.0.0.0` on a host
+    /// without IPv6.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The origin whose pages may call us from a browser; `*` for every one, empty for none but our own.
+    pub(crate) allow_origin: String,
+    /// Whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpBlock>,
+    /// Longest request body.
+    pub(crate) max_body_bytes: usize,
+    /// Connections at a time, over all TCP listeners.
+    pub(crate) max_connections: usize,
+}
+
+/// The same over TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Https {
+    /// Whether to listen for it.
+    pub(crate) enabled: bool,
+    /// Where to listen; `[::]` as for HTTP.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// PEM files; [`None`] for the self-signed certificate.
+    pub(crate) files: Option<CertificateFiles>,
+    /// Further names for the self-signed certificate.
+    pub(crate) names: Vec<String>,
+}
+
+/// A certificate of the operator's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    /// PEM chain, the server's own certificate first.
+    pub(crate) certificate: PathBuf,
+    /// PEM private key.
+    pub(crate) key: PathBuf,
+}
+
+/// Media.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rtc {
+    /// UDP, and TCP when [`Rtc::tcp`]; `[::]` as for HTTP.
+    pub(crate) listen: SocketAddr,
+    /// ICE over TCP as well.
+    pub(crate) tcp: bool,
+    /// Media threads; 0 is one per core.
+    pub(crate) shards: usize,
+    /// Addresses that viewers and publishers reach us at, in the order of preference.
+    pub(crate) candidates: Vec<CandidateAddr>,
+    /// Whether to offer the addresses of the local interfaces.
+    pub(crate) interfaces: bool,
+    /// A session without packets for so long is over.
+    pub(crate) session_timeout: Duration,
+    /// A session that has not connected within this is over.
+    pub(crate) connect_timeout: Duration,
+    /// Sessions at a time.
+    pub(crate) max_sessions: usize,
+    /// Video codec that publishers are steered to; [`None`] follows their own order.
+    pub(crate) prefer_codec: Option<Codec>,
+    /// Told to clients in `Link` headers.
+    pub(crate) ice_servers: Vec<IceServer>,
+}
+
+/// A STUN or TURN server for the clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IceServer {
+    /// `stun:`, `stuns:`, `turn:` or `turns:` URLs.
+    pub(crate) urls: Vec<String>,
+    /// For TURN, else empty.
+    pub(crate) username: String,
+    /// For TURN, else empty.
+    pub(crate) credential: String,
+}
+
+/// Rules for publishers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Publish {
+    /// What happens when a second one comes.
+    pub(crate) takeover: Takeover,
+    /// When a publisher counts as silent.
+    pub(crate) silent_after: Duration,
+    /// When not empty, one of these must be shown.
+    pub(crate) tokens: Vec<String>,
+}
+
+/// What happens when a second publisher comes for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takeover {
+    /// The second gets 409.
+    Reject,
+    /// The second takes the stream over.
+    Replace,
+    /// The second takes the stream over when no packet came from the first for [`Publish::silent_after`].
+    ReplaceIfSilent,
+}
+
+/// Rules for viewers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Play {
+    /// What happens when nobody publishes the stream.
+    pub(crate) when_absent: WhenAbsent,
+    /// `Retry-After` of the refusal, in whole seconds.
+    pub(crate) retry_after_seconds: u32,
+    /// When not empty, one of these must be shown.
+    pub(crate) tokens: Vec<String>,
+}
+
+/// What happens to a viewer of a stream that nobody publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenAbsent {
+    /// It is connected and waits.
+    Wait,
+    /// It gets 409.
+    Refuse,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Log {
+    /// Of our own crates; libraries speak from `warn` on.
+    pub(crate) level: LogLevel,
+    /// Text or JSON lines.
+    pub(crate) format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What is broken.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// Sessions and streams that come and go.
+    Info,
+    /// Conditional detail.
+    Debug,
+    /// Every packet.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Ending.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shutdown {
+    /// How long SIGQUIT waits for running sessions.
+    pub(crate) drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        check::defaults()
+    }
+}

@@ -1,0 +1,170 @@
+//! The configuration as it is typed: one struct per section, plain types, defaults in code.
+//!
+//! Nothing is checked here beyond types; `check` turns these into the values that the rest of the program uses. The structs
+//! are also the schema: the loader takes the names and types of all keys from their serialised default, so a key is
+//! declared once.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) http: RawHttp,
+    pub(super) https: RawHttps,
+    pub(super) rtc: RawRtc,
+    pub(super) publish: RawPublish,
+    pub(super) play: RawPlay,
+    pub(super) log: RawLog,
+    pub(super) shutdown: RawShutdown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub(super) listen: Vec<String>,
+    pub(super) allow_origin: String,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) max_body_kb: i64,
+    pub(super) max_connections: i64,
+}
+
+impl Default for RawHttp {
+    fn default() -> RawHttp {
+        RawHttp {
+            // Players and tools written for SRS ask 1985, people with a browser 8080.
+            listen: vec!["[::]:8080".to_owned(), "[::]:1985".to_owned()],
+            allow_origin: "*".to_owned(),
+            trusted_proxies: Vec::new(),
+            max_body_kb: 256,
+            max_connections: 10_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttps {
+    pub(super) enabled: bool,
+    pub(super) listen: Vec<String>,
+    pub(super) certificate: String,
+    pub(super) key: String,
+    pub(super) names: Vec<String>,
+}
+
+impl Default for RawHttps {
+    fn default() -> RawHttps {
+        RawHttps {
+            enabled: true,
+            listen: vec!["[::]:8443".to_owned()],
+            certificate: String::new(),
+            key: String::new(),
+            names: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRtc {
+    pub(super) listen: String,
+    pub(super) tcp: bool,
+    pub(super) shards: i64,
+    pub(super) candidates: Vec<String>,
+    pub(super) interfaces: bool,
+    pub(super) session_timeout_seconds: i64,
+    pub(super) connect_timeout_seconds: i64,
+    pub(super) max_sessions: i64,
+    pub(super) prefer_codec: String,
+    pub(super) ice_servers: Vec<RawIceServer>,
+}
+
+impl Default for RawRtc {
+    fn default() -> RawRtc {
+        RawRtc {
+            listen: "[::]:8000".to_owned(),
+            tcp: true,
+            shards: 0,
+            candidates: Vec::new(),
+            interfaces: true,
+            session_timeout_seconds: 10,
+            connect_timeout_seconds: 15,
+            max_sessions: 20_000,
+            prefer_codec: "h264".to_owned(),
+            ice_servers: Vec::new(),
+        }
+    }
+}
+
+/// The short form is a URL alone, the long one is that of the browsers' `RTCIceServer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an ICE server is a text like \"stun:stun.example.org:3478\" or a table { urls = [\"turn:…\"], username = \"…\", credential = \"…\" }"
+)]
+pub(super) enum RawIceServer {
+    Url(String),
+    Full(RawFullIceServer),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFullIceServer {
+    pub(super) urls: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) username: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) credential: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPublish {
+    pub(super) takeover: String,
+    pub(super) silent_after_seconds: i64,
+    pub(super) tokens: Vec<String>,
+}
+
+impl Default for RawPublish {
+    fn default() -> RawPublish {
+        RawPublish { takeover: "reject".to_owned(), silent_after_seconds: 2, tokens: Vec::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawPlay {
+    pub(super) when_absent: String,
+    pub(super) retry_after_seconds: i64,
+    pub(super) tokens: Vec<String>,
+}
+
+impl Default for RawPlay {
+    fn default() -> RawPlay {
+        RawPlay { when_absent: "wait".to_owned(), retry_after_seconds: 2, tokens: Vec::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) level: String,
+    pub(super) format: String,
+}
+
+impl Default for RawLog {
+    fn default() -> RawLog {
+        RawLog { level: "info".to_owned(), format: "text".to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawShutdown {
+    pub(super) drain_seconds: i64,
+}
+
+impl Default for RawShutdown {
+    fn default() -> RawShutdown {
+        RawShutdown { drain_seconds: 300 }
+    }
+}

@@ -1,0 +1,187 @@
+//! The thread around a shard: sockets, queues and the clock.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use bytes::{Bytes, BytesMut};
+use freshet_sfu::{Counter, Input, Protocol, RelayMessage, SendBatch, Shard, ShardEvent};
+use tokio::sync::mpsc;
+
+use super::mailbox::{Mail, Queues, RingSender};
+use crate::udp::{MediaSocket, RecvBuffers, SendBuffers};
+
+/// Datagram batches that are taken before timers get their turn.
+const MAX_RECEIVE_CALLS: usize = 8;
+/// Messages of a queue that are taken in one turn.
+const MAX_QUEUE_MESSAGES: usize = 1024;
+/// Nothing is that far away; also the longest sleep.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// Control messages for other shards that wait for room in a ring. Reached only if a shard's thread hangs.
+const MAX_HELD: usize = 65_536;
+
+/// What the thread counts beyond the shard's own counters.
+#[derive(Debug, Default)]
+pub(super) struct ThreadStatus {
+    pub(super) send_calls: Counter,
+    pub(super) drop_send: Counter,
+    pub(super) drop_relay: Counter,
+}
+
+/// Everything that one media thread owns.
+pub(super) struct MediaThread {
+    pub(super) shard: Shard,
+    pub(super) socket: MediaSocket,
+    pub(super) queues: Queues,
+    pub(super) events: SyncSender<ShardEvent>,
+    pub(super) status: Arc<ThreadStatus>,
+    pub(super) tcp: AHashMap<SocketAddr, mpsc::Sender<Bytes>>,
+    pub(super) held: Vec<VecDeque<RelayMessage>>,
+}
+
+impl MediaThread {
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        let (mut receive, mut send) = (RecvBuffers::new(), SendBuffers::new());
+        loop {
+            let now = Instant::now();
+            let timeout = self.shard.poll_timeout().saturating_duration_since(now).min(MAX_SLEEP);
+            self.socket.wait(self.queues.inbox.wake_fd(), timeout);
+            self.queues.inbox.clear_wake_up();
+            for _ in 0..MAX_RECEIVE_CALLS {
+                let now = Instant::now();
+                let shard = &mut self.shard;
+                let messages = self.socket.receive(&mut receive, |path, payload| {
+                    shard.handle_input(now, Input::Datagram { path, payload });
+                });
+                self.flush(&mut send);
+                if messages < receive.capacity() {
+                    break;
+                }
+            }
+            self.take_relayed(&mut send);
+            if !self.take_mail() {
+                self.flush(&mut send);
+                return;
+            }
+            let now = Instant::now();
+            if now >= self.shard.poll_timeout() {
+                self.shard.handle_input(now, Input::Timeout);
+            }
+            self.flush(&mut send);
+        }
+    }
+
+    fn take_relayed(&mut self, send: &mut SendBuffers) {
+        for i in 0..self.queues.inbox.rings.len() {
+            let now = Instant::now();
+            for _ in 0..MAX_QUEUE_MESSAGES {
+                let Ok(message) = self.queues.inbox.rings[i].try_recv() else { break };
+                self.shard.handle_input(now, Input::Relay(message));
+            }
+            self.flush(send);
+        }
+    }
+
+    /// False: the thread has to end.
+    fn take_mail(&mut self) -> bool {
+        let now = Instant::now();
+        for _ in 0..MAX_QUEUE_MESSAGES {
+            let Ok(mail) = self.queues.inbox.mail.try_recv() else { break };
+            match mail {
+                Mail::Command(command) => self.shard.handle_input(now, Input::Command(command)),
+                Mail::TcpFrame(path, payload) => {
+                    self.shard.handle_input(now, Input::Datagram { path, payload: &payload });
+                }
+                Mail::TcpOpen(peer, sender) => {
+                    self.tcp.insert(peer, sender);
+                }
+                Mail::TcpClosed(peer) => {
+                    self.tcp.remove(&peer);
+                }
+                Mail::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends everything that the shard has to say.
+    fn flush(&mut self, send: &mut SendBuffers) {
+        while let Some(batch) = self.shard.poll_transmit() {
+            let report = self.socket.send(batch, send);
+            let mut dropped = report.dropped;
+            if !self.tcp.is_empty() {
+                dropped += send_tcp(&self.tcp, batch);
+            }
+            batch.clear();
+            add(&self.status.send_calls, report.calls);
+            add(&self.status.drop_send, dropped);
+        }
+        for (held, ring) in self.held.iter_mut().zip(&self.queues.rings) {
+            if let Some(ring) = ring {
+                push_held(held, ring);
+            }
+        }
+        // At most one entry for each other shard.
+        let mut woken: Vec<usize> = Vec::new();
+        while let Some((to, message)) = self.shard.poll_relay() {
+            let to = usize::from(to.0);
+            let (Some(Some(ring)), Some(held)) = (self.queues.rings.get(to), self.held.get_mut(to)) else { continue };
+            if !woken.contains(&to) {
+                woken.push(to);
+            }
+            // What is held goes first, or a stream's end could overtake its beginning.
+            let rejected = if held.is_empty() { ring.push(message).err() } else { Some(message) };
+            match rejected {
+                Some(m) if m.is_media() => add(&self.status.drop_relay, 1),
+                Some(m) if held.len() < MAX_HELD => held.push_back(m),
+                Some(_) => add(&self.status.drop_relay, 1),
+                None => {}
+            }
+        }
+        for ring in woken.iter().filter_map(|to| self.queues.rings.get(*to)?.as_ref()) {
+            ring.wake();
+        }
+        while let Some(event) = self.shard.poll_event() {
+            // The receiver only goes away when the process ends.
+            let _ = self.events.send(event);
+        }
+    }
+}
+
+fn push_held(held: &mut VecDeque<RelayMessage>, ring: &RingSender) {
+    while let Some(message) = held.pop_front() {
+        if let Err(message) = ring.push(message) {
+            held.push_front(message);
+            break;
+        }
+        ring.wake();
+    }
+}
+
+/// RFC 4571 frames into the connections' queues. Returns the number of frames that found no place.
+fn send_tcp(connections: &AHashMap<SocketAddr, mpsc::Sender<Bytes>>, batch: &SendBatch) -> u64 {
+    let mut dropped = 0;
+    for message in batch.messages().iter().filter(|m| m.path.protocol == Protocol::Tcp) {
+        let Some(connection) = connections.get(&message.path.remote) else {
+            dropped += message.segments() as u64;
+            continue;
+        };
+        for datagram in batch.datagrams(message) {
+            let mut frame = BytesMut::with_capacity(2 + datagram.len());
+            frame.extend_from_slice(&(datagram.len() as u16).to_be_bytes());
+            frame.extend_from_slice(datagram);
+            dropped += u64::from(connection.try_send(frame.freeze()).is_err());
+        }
+    }
+    dropped
+}
+
+fn add(counter: &Counter, n: u64) {
+    if n > 0 {
+        counter.add(n);
+    }
+}

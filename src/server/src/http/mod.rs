@@ -1,0 +1,162 @@
+//! Everything Freshet answers over HTTP: WHIP (RFC 9725), WHEP (draft-ietf-wish-whep-03), SRS's interface, the
+//! management API, metrics and the pages.
+//!
+//! [`router`] builds one `axum` router that every listener serves; it knows no sockets. The media side is reached
+//! through [`Sessions`] only. Authorisation happens here, before the media side hears of a request.
+
+mod api;
+mod auth;
+mod metrics;
+mod middleware;
+mod offer;
+mod pages;
+mod problem;
+mod query;
+mod sessions;
+mod srs;
+mod stream_url;
+mod system;
+mod whip;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::routing::MethodRouter;
+use freshet_media::Codec;
+
+use crate::config::{IceServer, IpBlock};
+
+pub(crate) use sessions::Sessions;
+
+/// Version of this program.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the HTTP side is configured with.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpSettings {
+    /// The origin whose pages may call us, `https://host[:port]`; `*` for every one, empty for none but our own.
+    pub(crate) allow_origin: String,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Host` are believed.
+    pub(crate) trusted_proxies: Vec<IpBlock>,
+    /// Largest request body in bytes; more gets 413.
+    pub(crate) max_body_bytes: usize,
+    /// Bearer tokens that may publish. Empty: everybody may.
+    pub(crate) publish_tokens: Vec<String>,
+    /// Bearer tokens that may play. Empty: everybody may.
+    pub(crate) play_tokens: Vec<String>,
+    /// STUN and TURN servers that clients are told about.
+    pub(crate) ice_servers: Vec<IceServer>,
+    /// What the start page shows.
+    pub(crate) server: ServerInfo,
+}
+
+impl Default for HttpSettings {
+    fn default() -> HttpSettings {
+        HttpSettings {
+            allow_origin: "*".to_owned(),
+            trusted_proxies: Vec::new(),
+            max_body_bytes: 256 * 1024,
+            publish_tokens: Vec::new(),
+            play_tokens: Vec::new(),
+            ice_servers: Vec::new(),
+            server: ServerInfo::default(),
+        }
+    }
+}
+
+/// Facts about this server for the start page.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerInfo {
+    /// The addresses that answers carry, `ip:port`, most useful first.
+    pub(crate) candidates: Vec<String>,
+    /// First plain port.
+    pub(crate) http_port: Option<u16>,
+    /// First TLS port.
+    pub(crate) https_port: Option<u16>,
+    /// The video codec that publishers are steered to.
+    pub(crate) prefer_codec: Option<Codec>,
+}
+
+/// The TCP connection that a request came on. The listener puts it into the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connection {
+    /// The other end.
+    pub(crate) peer: SocketAddr,
+    /// Our end: an address that the client can evidently reach.
+    pub(crate) local: SocketAddr,
+    /// The request came through TLS.
+    pub(crate) tls: bool,
+}
+
+/// Routes that wait for their state.
+type Routes = Router<Arc<AppState>>;
+/// The methods of one path.
+type Resource = MethodRouter<Arc<AppState>>;
+
+/// What all handlers share.
+pub(crate) struct AppState {
+    sessions: Arc<dyn Sessions>,
+    settings: HttpSettings,
+    identity: Identity,
+    responses: middleware::ResponseCounts,
+    cpu: system::CpuMeter,
+}
+
+impl AppState {
+    /// Joins the media side and the settings.
+    pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HttpSettings) -> Arc<AppState> {
+        Arc::new(AppState {
+            sessions,
+            settings,
+            identity: Identity::new(),
+            responses: middleware::ResponseCounts::default(),
+            cpu: system::CpuMeter::default(),
+        })
+    }
+}
+
+/// What SRS's envelope says about the process.
+struct Identity {
+    /// `vid-…`, the name of this server.
+    server: String,
+    /// The name of this start.
+    service: String,
+    /// SRS prints the process id as text.
+    pid: String,
+    started: Instant,
+}
+
+impl Identity {
+    fn new() -> Identity {
+        Identity {
+            server: format!("vid-{}", random_name(7)),
+            service: random_name(8),
+            pid: std::process::id().to_string(),
+            started: Instant::now(),
+        }
+    }
+}
+
+fn random_name(len: usize) -> String {
+    const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    (0..len).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
+}
+
+/// The whole HTTP surface. Every path is served with and without a trailing slash, never by redirect, because a
+/// redirected `POST` loses its body in many clients.
+pub(crate) fn router(state: Arc<AppState>) -> Router {
+    let routes = Router::new()
+        .merge(whip::routes())
+        .merge(srs::routes())
+        .merge(api::routes())
+        .merge(metrics::routes())
+        .merge(pages::routes())
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed);
+    middleware::wrap(routes, &state).with_state(state)
+}
+
+#[cfg(test)]
+mod tests;

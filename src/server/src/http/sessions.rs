@@ -1,0 +1,57 @@
+//! What the HTTP side needs of the media side. A trait, so that the router is tested without sockets and shards.
+
+use crate::engine::{
+    ClientSnapshot, Engine, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, SessionView,
+    StreamSnapshot,
+};
+
+/// Sessions and streams, as [`Engine`] keeps them; see there for what each call does.
+pub(crate) trait Sessions: Send + Sync {
+    fn open(&self, request: OpenRequest) -> Result<Opened, Refusal>;
+    fn session(&self, token: &SessionToken) -> Option<SessionView>;
+    fn patch(&self, token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal>;
+    fn close(&self, token: &SessionToken) -> Option<Role>;
+    fn kick(&self, client_id: &str) -> bool;
+    fn streams(&self) -> Vec<StreamSnapshot>;
+    fn clients(&self) -> Vec<ClientSnapshot>;
+    fn metrics(&self) -> MetricsSnapshot;
+    fn is_draining(&self) -> bool;
+}
+
+impl Sessions for Engine {
+    fn open(&self, request: OpenRequest) -> Result<Opened, Refusal> {
+        Engine::open(self, request)
+    }
+
+    fn session(&self, token: &SessionToken) -> Option<SessionView> {
+        Engine::session(self, token)
+    }
+
+    fn patch(&self, token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal> {
+        Engine::patch(self, token, if_match, fragment)
+    }
+
+    fn close(&self, token: &SessionToken) -> Option<Role> {
+        Engine::close(self, token)
+    }
+
+    fn kick(&self, client_id: &str) -> bool {
+        Engine::kick(self, client_id)
+    }
+
+    fn streams(&self) -> Vec<StreamSnapshot> {
+        Engine::streams(self)
+    }
+
+    fn clients(&self) -> Vec<ClientSnapshot> {
+        Engine::clients(self)
+    }
+
+    fn metrics(&self) -> MetricsSnapshot {
+        Engine::metrics(self)
+    }
+
+    fn is_draining(&self) -> bool {
+        Engine::is_draining(self)
+    }
+}

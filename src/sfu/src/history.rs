@@ -1,0 +1,113 @@
+//! The packets of one track that were forwarded lately: one ring, shared by all viewers, from which lost ones are
+//! sent again.
+
+use std::time::{Duration, Instant};
+
+use crate::packet::RtpPacket;
+
+/// A NACK for anything older comes too late for a live picture: it is a round trip, the receiver's reordering wait
+/// and a few retries, and browsers give up after about a second.
+const MAX_AGE: Duration = Duration::from_millis(2000);
+/// Slots at the start: a second of audio, a third of a second of 1080p video.
+const MIN_SLOTS: usize = 64;
+/// Two seconds of 20 Mbit/s.
+const MAX_SLOTS: usize = 4096;
+
+/// A ring of packets by sequence number.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    slots: Vec<Option<RtpPacket>>,
+}
+
+impl History {
+    /// Keeps a packet, in place of the one whose slot it needs.
+    pub(crate) fn insert(&mut self, packet: &RtpPacket) {
+        if self.slots.is_empty() {
+            self.slots.resize(MIN_SLOTS, None);
+        }
+        let displaced = self.slots[self.slot(packet.seq)].as_ref();
+        let too_small = displaced.is_some_and(|old| packet.arrival.saturating_duration_since(old.arrival) < MAX_AGE);
+        if too_small && self.slots.len() < MAX_SLOTS {
+            self.grow();
+        }
+        let slot = self.slot(packet.seq);
+        self.slots[slot] = Some(packet.clone());
+    }
+
+    /// The packet of that sequence number and layer, if it is still young enough to be of use.
+    pub(crate) fn get(&self, now: Instant, layer: u8, seq: u64) -> Option<&RtpPacket> {
+        let packet = self.slots.get(self.slot(seq))?.as_ref()?;
+        let young = now.saturating_duration_since(packet.arrival) <= MAX_AGE;
+        (packet.seq == seq && packet.layer == layer && young).then_some(packet)
+    }
+
+    /// Forgets packets that are too old to be asked for, so that a silent track holds no memory of its past.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|p| now.saturating_duration_since(p.arrival) > MAX_AGE) {
+                *slot = None;
+            }
+        }
+    }
+
+    fn slot(&self, seq: u64) -> usize {
+        // The number of slots is a power of two.
+        seq as usize & self.slots.len().wrapping_sub(1)
+    }
+
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.slots.resize(old.len() * 2, None);
+        for packet in old.into_iter().flatten() {
+            let slot = self.slot(packet.seq);
+            self.slots[slot] = Some(packet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Extensions;
+
+    fn packet(seq: u64, arrival: Instant) -> RtpPacket {
+        RtpPacket {
+            track: 0,
+            layer: 0,
+            format: 0,
+            marker: false,
+            opens_keyframe: false,
+            seq,
+            timestamp: 0,
+            arrival,
+            extensions: Extensions::default(),
+            payload: [0u8; 1].as_slice().into(),
+        }
+    }
+
+    #[test]
+    fn grows_until_two_seconds_fit_and_no_further() {
+        let start = Instant::now();
+        let mut history = History::default();
+        for i in 0..20_000u64 {
+            history.insert(&packet(i, start + Duration::from_micros(i * 500)));
+        }
+        assert_eq!(history.slots.len(), MAX_SLOTS);
+        let now = start + Duration::from_micros(19_999 * 500);
+        assert!(history.get(now, 0, 19_999 - 3999).is_some());
+        assert!(history.get(now, 0, 19_999 - 4001).is_none());
+        assert!(history.get(now, 1, 19_999).is_none());
+    }
+
+    #[test]
+    fn old_packets_are_not_handed_out() {
+        let start = Instant::now();
+        let mut history = History::default();
+        assert!(history.get(start, 0, 1).is_none());
+        history.insert(&packet(1, start));
+        assert!(history.get(start + MAX_AGE, 0, 1).is_some());
+        assert!(history.get(start + MAX_AGE + Duration::from_millis(1), 0, 1).is_none());
+        history.expire(start + MAX_AGE * 2);
+        assert!(history.slots.iter().all(Option::is_none));
+    }
+}

@@ -1,0 +1,158 @@
+//! RTP packets inside the SFU, and how they are written for a viewer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Index of a track among the tracks of its publisher.
+pub type TrackIndex = u8;
+
+/// One packet of a publisher, decrypted once and shared by all its viewers.
+#[derive(Debug, Clone)]
+pub struct RtpPacket {
+    /// Which track of the publisher.
+    pub track: TrackIndex,
+    /// Which simulcast layer of the track, 0 without simulcast.
+    pub layer: u8,
+    /// Index of its format among the track's formats.
+    pub format: u8,
+    /// The last packet of a frame (video), the first of a talk spurt (audio).
+    pub marker: bool,
+    /// A picture that can be decoded on its own begins here.
+    pub opens_keyframe: bool,
+    /// Sequence number at the publisher, roll-overs counted.
+    pub seq: u64,
+    /// RTP time at the publisher.
+    pub timestamp: u32,
+    /// When it arrived.
+    pub arrival: Instant,
+    /// Values of header extensions that are forwarded.
+    pub extensions: Extensions,
+    /// Payload without header and padding.
+    pub payload: Arc<[u8]>,
+}
+
+/// Header extensions that pass from publisher to viewer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// Voice flag and level as RFC 6464 §3 puts them on the wire.
+    pub audio_level: Option<u8>,
+    /// 3GPP TS 26.114 §7.4.5, as on the wire.
+    pub video_orientation: Option<u8>,
+}
+
+/// Ids that a viewer has given to header extensions (RFC 8285), 0 for none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ExtensionIds {
+    pub(crate) mid: u8,
+    pub(crate) audio_level: u8,
+    pub(crate) video_orientation: u8,
+}
+
+/// The fields of an outgoing header that differ from packet to packet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header<'a> {
+    pub(crate) marker: bool,
+    pub(crate) pt: u8,
+    pub(crate) seq: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) ids: ExtensionIds,
+    pub(crate) mid: &'a [u8],
+    pub(crate) extensions: Extensions,
+}
+
+/// Appends an RTP header (RFC 3550 §5.1) with one-byte extensions and returns its length.
+pub(crate) fn write_header(out: &mut Vec<u8>, h: &Header<'_>) -> usize {
+    let start = out.len();
+    let [s0, s1] = h.seq.to_be_bytes();
+    out.extend_from_slice(&[0x80, u8::from(h.marker) << 7 | h.pt, s0, s1]);
+    out.extend_from_slice(&h.timestamp.to_be_bytes());
+    out.extend_from_slice(&h.ssrc.to_be_bytes());
+    let words_at = out.len() + 2;
+    out.extend_from_slice(&[0xbe, 0xde, 0, 0]);
+    let body = out.len();
+    if h.ids.mid != 0 && !h.mid.is_empty() {
+        out.push(h.ids.mid << 4 | (h.mid.len() as u8 - 1));
+        out.extend_from_slice(h.mid);
+    }
+    for (id, value) in
+        [(h.ids.audio_level, h.extensions.audio_level), (h.ids.video_orientation, h.extensions.video_orientation)]
+    {
+        if let (1.., Some(value)) = (id, value) {
+            out.extend_from_slice(&[id << 4, value]);
+        }
+    }
+    if out.len() == body {
+        out.truncate(body - 4);
+        return out.len() - start;
+    }
+    while !(out.len() - body).is_multiple_of(4) {
+        out.push(0);
+    }
+    let words = ((out.len() - body) / 4) as u16;
+    out[words_at..words_at + 2].copy_from_slice(&words.to_be_bytes());
+    out[start] |= 0x10;
+    out.len() - start
+}
+
+/// The primary block of a RED payload (RFC 2198 §3): what a viewer without RED is sent.
+pub(crate) fn red_primary(payload: &[u8]) -> Option<&[u8]> {
+    let (mut at, mut redundant_bytes) = (0, 0);
+    loop {
+        let first = *payload.get(at)?;
+        if first & 0x80 == 0 {
+            return payload.get(at + 1 + redundant_bytes..);
+        }
+        let header = payload.get(at..at + 4)?;
+        redundant_bytes += usize::from(header[2] & 0x03) << 8 | usize::from(header[3]);
+        at += 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_without_extensions_has_twelve_bytes() {
+        let mut out = vec![1, 2, 3];
+        let h = Header {
+            marker: true,
+            pt: 96,
+            seq: 0x0102,
+            timestamp: 0x0304_0506,
+            ssrc: 0x0708_090a,
+            ids: ExtensionIds::default(),
+            mid: b"",
+            extensions: Extensions::default(),
+        };
+        assert_eq!(write_header(&mut out, &h), 12);
+        assert_eq!(out[3..], [0x80, 0xe0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    }
+
+    #[test]
+    fn extensions_are_padded_to_words() {
+        let mut out = Vec::new();
+        let h = Header {
+            marker: false,
+            pt: 111,
+            seq: 0,
+            timestamp: 0,
+            ssrc: 0,
+            ids: ExtensionIds { mid: 4, audio_level: 1, video_orientation: 0 },
+            mid: b"0",
+            extensions: Extensions { audio_level: Some(0x85), video_orientation: Some(1) },
+        };
+        assert_eq!(write_header(&mut out, &h), 20);
+        assert_eq!(out[12..], [0xbe, 0xde, 0, 1, 0x40, b'0', 0x10, 0x85]);
+        assert_eq!(out[0], 0x90);
+    }
+
+    #[test]
+    fn red_yields_its_last_block() {
+        assert_eq!(red_primary(&[111, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(red_primary(&[0x80 | 111, 0, 0, 2, 111, 1, 2, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(red_primary(&[0x80 | 111, 0, 0, 200, 111, 1]), None);
+        assert_eq!(red_primary(&[]), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! Sequence numbers and timestamps of one viewer's track: continuous, whatever happens to its source.
+//!
+//! What a viewer receives is a chain of *spans*. Within a span every packet keeps its distance to its neighbours, so a
+//! packet that is missing or late keeps its place; a new span begins where the source changes (another layer,
+//! another publisher, a packet left out) and goes on where the last one ended.
+
+use std::time::Instant;
+
+use crate::packet::RtpPacket;
+use crate::vp8;
+
+/// Names the source of a span: publisher and layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Counts the publishers that a viewer has seen on its stream.
+    pub(crate) generation: u32,
+    /// Simulcast layer.
+    pub(crate) layer: u8,
+}
+
+/// Spans that are remembered, for packets and NACKs that come late.
+const MAX_SPANS: usize = 4;
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    source: Source,
+    first_in: u64,
+    first_out: u64,
+    timestamp_offset: u32,
+    vp8: vp8::Offsets,
+}
+
+/// How a packet is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rewritten {
+    /// Extended sequence number, the SRTP index.
+    pub(crate) seq: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) vp8: vp8::Offsets,
+}
+
+/// The newest packet that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    seq_in: u64,
+    seq_out: u64,
+    timestamp_out: u32,
+    arrival: Instant,
+    vp8: Option<vp8::Descriptor>,
+}
+
+/// Rewrites one track for one viewer.
+#[derive(Debug)]
+pub(crate) struct Rewriter {
+    first_seq: u64,
+    first_timestamp: u32,
+    spans: [Option<Span>; MAX_SPANS],
+    newest: Option<Newest>,
+}
+
+impl Rewriter {
+    /// Starts at random numbers. A first sequence number below 2¹⁵ lets the receiver begin with roll-over counter 0
+    /// even if the first packets are lost or swapped (RFC 3711 §3.3.1).
+    pub(crate) fn new(random: u64) -> Rewriter {
+        Rewriter {
+            first_seq: random & 0x7fff,
+            first_timestamp: (random >> 32) as u32,
+            spans: [None; MAX_SPANS],
+            newest: None,
+        }
+    }
+
+    /// Whether packets of this source can be sent without a new span.
+    pub(crate) fn follows(&self, source: Source) -> bool {
+        self.spans[0].is_some_and(|s| s.source == source)
+    }
+
+    /// Begins a span with `packet` as its first one.
+    pub(crate) fn begin(&mut self, source: Source, packet: &RtpPacket, clock_hz: u32, is_vp8: bool) {
+        let descriptor = is_vp8.then(|| vp8::Descriptor::parse(&packet.payload)).flatten();
+        let (first_out, timestamp, vp8) = match &self.newest {
+            None => (self.first_seq, self.first_timestamp, vp8::Offsets::default()),
+            Some(newest) => {
+                let elapsed = packet.arrival.saturating_duration_since(newest.arrival);
+                // At least one tick: equal timestamps would make one frame of two.
+                let ticks = (elapsed.as_micros() * u128::from(clock_hz) / 1_000_000).max(1) as u32;
+                let vp8 = match (newest.vp8, descriptor) {
+                    (Some(last), Some(first)) => vp8::Offsets::continuing(last, first),
+                    _ => vp8::Offsets::default(),
+                };
+                (newest.seq_out + 1, newest.timestamp_out.wrapping_add(ticks), vp8)
+            }
+        };
+        let offset = timestamp.wrapping_sub(packet.timestamp);
+        self.push(Span { source, first_in: packet.seq, first_out, timestamp_offset: offset, vp8 });
+    }
+
+    /// Leaves `packet` out without a gap: what follows closes up. Only the packet right behind the newest can be left
+    /// out; any other one leaves a gap, which costs the viewer a useless NACK and nothing else.
+    pub(crate) fn skip(&mut self, source: Source, packet: &RtpPacket) {
+        let (Some(span), Some(newest)) = (self.spans[0], &mut self.newest) else { return };
+        if span.source == source && packet.seq == newest.seq_in + 1 {
+            newest.seq_in = packet.seq;
+            let next = Span { first_in: packet.seq + 1, first_out: newest.seq_out + 1, ..span };
+            if span.first_in == packet.seq {
+                self.spans[0] = Some(next);
+            } else {
+                self.push(next);
+            }
+        }
+    }
+
+    /// Numbers for a packet of the present source, in order or late. [`None`]: it belongs before the first packet.
+    pub(crate) fn rewrite(&mut self, source: Source, packet: &RtpPacket, is_vp8: bool) -> Option<Rewritten> {
+        let span = self.span_of(source, packet.seq)?;
+        let seq = span.first_out + (packet.seq - span.first_in);
+        let timestamp = packet.timestamp.wrapping_add(span.timestamp_offset);
+        if self.newest.is_none_or(|n| seq > n.seq_out) {
+            let descriptor = is_vp8.then(|| vp8::Descriptor::parse(&packet.payload)).flatten();
+            self.newest = Some(Newest {
+                seq_in: packet.seq,
+                seq_out: seq,
+                timestamp_out: timestamp,
+                arrival: packet.arrival,
+                vp8: descriptor.map(|d| span.vp8.apply(d)),
+            });
+        }
+        Some(Rewritten { seq, timestamp, vp8: span.vp8 })
+    }
+
+    /// Where a sequence number that was sent came from: source, publisher's number, and how it was rewritten.
+    pub(crate) fn origin(&self, seq: u16) -> Option<(Source, u64)> {
+        let newest = self.newest?.seq_out;
+        // The extended number nearest below the newest.
+        let behind = u64::from((newest as u16).wrapping_sub(seq));
+        let out = newest.checked_sub(behind).filter(|_| behind < 0x8000)?;
+        let span = self.spans.iter().flatten().find(|s| out >= s.first_out)?;
+        Some((span.source, span.first_in + (out - span.first_out)))
+    }
+
+    /// The timestamp that the present source's `timestamp` is sent as.
+    pub(crate) fn timestamp(&self, timestamp: u32) -> Option<u32> {
+        Some(timestamp.wrapping_add(self.spans[0]?.timestamp_offset))
+    }
+
+    fn span_of(&self, source: Source, seq: u64) -> Option<Span> {
+        let mut newer_start = u64::MAX;
+        for span in self.spans.iter().flatten() {
+            if span.source != source {
+                return None;
+            }
+            if seq >= span.first_in {
+                let inside = span.first_out + (seq - span.first_in) < newer_start;
+                return inside.then_some(*span);
+            }
+            newer_start = span.first_out;
+        }
+        None
+    }
+
+    fn push(&mut self, span: Span) {
+        self.spans.rotate_right(1);
+        self.spans[0] = Some(span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::packet::Extensions;
+
+    const A: Source = Source { generation: 0, layer: 0 };
+    const B: Source = Source { generation: 1, layer: 0 };
+
+    fn packet(seq: u64, timestamp: u32, arrival: Instant) -> RtpPacket {
+        RtpPacket {
+            track: 0,
+            layer: 0,
+            format: 0,
+            marker: false,
+            opens_keyframe: false,
+            seq,
+            timestamp,
+            arrival,
+            extensions: Extensions::default(),
+            payload: [0u8; 1].as_slice().into(),
+        }
+    }
+
+    #[test]
+    fn loss_keeps_its_gap_and_late_packets_their_place() {
+        let now = Instant::now();
+        let mut r = Rewriter::new(5);
+        r.begin(A, &packet(1000, 90, now), 90_000, false);
+        let mut seq = |s| r.rewrite(A, &packet(s, 90, now), false).map(|r| r.seq);
+        assert_eq!([seq(1000), seq(1003), seq(1001), seq(999)], [Some(5), Some(8), Some(6), None]);
+        assert_eq!(r.origin(7), Some((A, 1002)));
+        assert_eq!(r.origin(9), None);
+    }
+
+    #[test]
+    fn another_publisher_continues_numbers_and_time() {
+        let now = Instant::now();
+        let mut r = Rewriter::new(5 | 7 << 32);
+        r.begin(A, &packet(65_000, 100, now), 90_000, false);
+        let last = r.rewrite(A, &packet(65_000, 100, now), false).unwrap();
+        assert_eq!((last.seq, last.timestamp), (5, 7));
+        let later = packet(3, 4_000_000_000, now + Duration::from_secs(2));
+        assert!(!r.follows(B));
+        r.begin(B, &later, 90_000, false);
+        let first = r.rewrite(B, &later, false).unwrap();
+        assert_eq!((first.seq, first.timestamp), (6, 7 + 180_000));
+        assert_eq!(r.origin(5), Some((A, 65_000)));
+        assert_eq!(r.origin(6), Some((B, 3)));
+        // What is late from the former publisher has no place any more.
+        assert_eq!(r.rewrite(A, &packet(65_001, 100, now), false), None);
+    }
+
+    #[test]
+    fn a_packet_left_out_closes_up() {
+        let now = Instant::now();
+        let mut r = Rewriter::new(0);
+        r.begin(A, &packet(10, 0, now), 90_000, false);
+        r.rewrite(A, &packet(10, 0, now), false);
+        r.skip(A, &packet(11, 0, now));
+        r.skip(A, &packet(12, 0, now));
+        assert_eq!(r.rewrite(A, &packet(13, 0, now), false).unwrap().seq, 1);
+        assert_eq!(r.origin(1), Some((A, 13)));
+        // Left out, so it must not take the place of its follower.
+        assert_eq!(r.rewrite(A, &packet(11, 0, now), false), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! Who gets what: the streams of one shard, their publisher, their viewers, and the state that viewers share.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use freshet_media::StreamKey;
+
+use crate::clock::{ClockReference, Epoch, UnixMicros};
+use crate::history::History;
+use crate::packet::{RtpPacket, TrackIndex};
+use crate::relay::{RelayMessage, SessionId, ShardId, TrackInfo};
+use crate::shard::SessionIndex;
+
+/// A publisher's clock is carried on for that long when nothing arrives.
+const MAX_EXTRAPOLATION: Duration = Duration::from_secs(10);
+
+/// Index of a stream in its router; valid while the stream has a publisher or a viewer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct StreamIndex(usize);
+
+/// What the viewers of a track share.
+#[derive(Debug, Default)]
+pub(crate) struct TrackState {
+    pub(crate) history: History,
+    pub(crate) reference: Option<ClockReference>,
+    newest: Option<(u32, Instant)>,
+    clock_hz: u32,
+}
+
+impl TrackState {
+    fn note(&mut self, packet: &RtpPacket, clock_hz: u32, epoch: &Epoch) {
+        self.clock_hz = clock_hz;
+        if self.newest.is_none_or(|(rtp, _)| packet.timestamp.wrapping_sub(rtp) as i32 > 0) {
+            self.newest = Some((packet.timestamp, packet.arrival));
+        }
+        // Until the publisher's first sender report, arrival stands in.
+        let arrival = || ClockReference { rtp: packet.timestamp, wall: epoch.wall(packet.arrival) };
+        self.reference.get_or_insert_with(arrival);
+        self.history.insert(packet);
+    }
+
+    /// RTP time and wall time of this moment.
+    pub(crate) fn now(&self, now: Instant) -> Option<(u32, UnixMicros)> {
+        let (rtp, arrival) = self.newest?;
+        let elapsed = now.saturating_duration_since(arrival).min(MAX_EXTRAPOLATION);
+        let ticks = elapsed.as_micros() * u128::from(self.clock_hz) / 1_000_000;
+        let rtp = rtp.wrapping_add(ticks as u32);
+        Some((rtp, self.reference?.wall_of(rtp, self.clock_hz)))
+    }
+}
+
+/// Where a stream's packets come from.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) publisher: SessionId,
+    pub(crate) home: ShardId,
+    /// The publisher's session, if this is its shard.
+    pub(crate) local: Option<SessionIndex>,
+    /// Counts the publishers that the stream has had here.
+    pub(crate) generation: u32,
+    pub(crate) tracks: Arc<[TrackInfo]>,
+    pub(crate) states: Vec<TrackState>,
+    /// Other shards that want the packets.
+    pub(crate) wanted_by: Vec<ShardId>,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(crate) struct StreamState {
+    pub(crate) key: StreamKey,
+    pub(crate) subscribers: Vec<SessionIndex>,
+    pub(crate) feed: Option<Feed>,
+    generations: u32,
+    /// Packets that came in since the last fan-out.
+    pub(crate) inbox: Vec<RtpPacket>,
+}
+
+/// The streams of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    streams: Vec<Option<StreamState>>,
+    free: Vec<usize>,
+    by_key: AHashMap<StreamKey, StreamIndex>,
+    /// Streams with packets in their inbox, in order of arrival.
+    pub(crate) dirty: VecDeque<StreamIndex>,
+    /// Messages for other shards.
+    pub(crate) outbox: Vec<(ShardId, RelayMessage)>,
+}
+
+impl Router {
+    pub(crate) fn stream(&self, index: StreamIndex) -> Option<&StreamState> {
+        self.streams.get(index.0)?.as_ref()
+    }
+
+    pub(crate) fn stream_mut(&mut self, index: StreamIndex) -> Option<&mut StreamState> {
+        self.streams.get_mut(index.0)?.as_mut()
+    }
+
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<StreamIndex> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The stream of that name, made if need be.
+    pub(crate) fn entry(&mut self, key: &StreamKey) -> StreamIndex {
+        if let Some(index) = self.find(key) {
+            return index;
+        }
+        let state =
+            StreamState { key: key.clone(), subscribers: Vec::new(), feed: None, generations: 0, inbox: Vec::new() };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.streams[index] = Some(state);
+                StreamIndex(index)
+            }
+            None => {
+                self.streams.push(Some(state));
+                StreamIndex(self.streams.len() - 1)
+            }
+        };
+        self.by_key.insert(key.clone(), index);
+        index
+    }
+
+    /// Forgets a stream that has neither publisher nor viewers.
+    pub(crate) fn release(&mut self, index: StreamIndex) {
+        let unused = self.stream(index).is_some_and(|s| s.feed.is_none() && s.subscribers.is_empty());
+        if let (true, Some(state)) = (unused, self.streams[index.0].take()) {
+            self.by_key.remove(&state.key);
+            self.dirty.retain(|i| *i != index);
+            self.free.push(index.0);
+        }
+    }
+
+    /// Every stream.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = StreamIndex> + use<> {
+        let used: Vec<usize> = (0..self.streams.len()).filter(|i| self.streams[*i].is_some()).collect();
+        used.into_iter().map(StreamIndex)
+    }
+
+    /// Takes a packet of the stream's present publisher for the next fan-out.
+    pub(crate) fn accept(&mut self, index: StreamIndex, publisher: SessionId, packet: RtpPacket, epoch: &Epoch) {
+        let Some(stream) = self.stream_mut(index) else { return };
+        let Some(feed) = stream.feed.as_mut().filter(|f| f.publisher == publisher) else { return };
+        let track = usize::from(packet.track);
+        let format = feed.tracks.get(track).and_then(|t| t.formats.get(usize::from(packet.format)));
+        let (Some(state), Some(format)) = (feed.states.get_mut(track), format) else { return };
+        state.note(&packet, format.clock_hz, epoch);
+        stream.inbox.push(packet);
+        if stream.inbox.len() == 1 {
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// Takes a better tie between a track's RTP time and the wall clock.
+    pub(crate) fn set_clock(&mut self, index: StreamIndex, publisher: SessionId, track: TrackIndex, r: ClockReference) {
+        let Some(stream) = self.streams.get_mut(index.0).and_then(Option::as_mut) else { return };
+        let Some(feed) = stream.feed.as_mut().filter(|f| f.publisher == publisher) else { return };
+        let Some(state) = feed.states.get_mut(usize::from(track)) else { return };
+        state.reference = Some(r);
+        for shard in &feed.wanted_by {
+            let key = stream.key.clone();
+            self.outbox.push((*shard, RelayMessage::Clock { key, publisher, track, reference: r }));
+        }
+    }
+}
+
+impl StreamState {
+    /// A publisher goes on the air; whoever was there before is replaced.
+    pub(crate) fn set_feed(
+        &mut self,
+        publisher: SessionId,
+        home: ShardId,
+        local: Option<SessionIndex>,
+        tracks: Arc<[TrackInfo]>,
+    ) {
+        self.generations += 1;
+        self.inbox.clear();
+        let states = tracks.iter().map(|_| TrackState::default()).collect();
+        let generation = self.generations;
+        self.feed = Some(Feed { publisher, home, local, generation, tracks, states, wanted_by: Vec::new() });
+    }
+
+    /// The publisher goes off the air. False: it was another one's turn already.
+    pub(crate) fn clear_feed(&mut self, publisher: SessionId) -> bool {
+        let is_its = self.feed.as_ref().is_some_and(|f| f.publisher == publisher);
+        if is_its {
+            self.feed = None;
+            self.inbox.clear();
+        }
+        is_its
+    }
+}

@@ -1,0 +1,580 @@
+//! A thread's whole world: its sessions, its part of every stream, and the way of a packet through them.
+//!
+//! # Use
+//! ```text
+//! loop {
+//!     for each datagram of a received batch   shard.handle_input(now, Input::Datagram { .. })
+//!     for each message of the rings           shard.handle_input(now, Input::Relay(..))
+//!     for each command of the mailbox         shard.handle_input(now, Input::Command(..))
+//!     when the deadline has passed            shard.handle_input(now, Input::Timeout)
+//!     while let Some(batch) = shard.poll_transmit()   { send it; batch.clear() }
+//!     while let Some((to, message)) = shard.poll_relay() { push it into the ring }
+//!     while let Some(event) = shard.poll_event()         { tell the server }
+//!     sleep until shard.poll_timeout() or something arrives
+//! }
+//! ```
+//! Packets that arrive together are forwarded together: fan-out happens in [`Shard::poll_transmit`], viewer by
+//! viewer, all packets of the batch next to each other. Nothing waits for more to come.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+
+use crate::batch::{Path, SendBatch};
+use crate::clock::Epoch;
+use crate::lobby::{Claim, Lobby};
+use crate::relay::{RelayMessage, SessionId, ShardId};
+use crate::router::{Router, StreamIndex};
+use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
+use crate::status::ShardStatus;
+use crate::subscriber::Outlet;
+use crate::transport::{Admission, BindingRequest, Credentials};
+
+/// Foreign addresses that are remembered; beyond that they are learnt anew from their checks.
+const MAX_STEERED: usize = 4096;
+/// Requests of viewers here to a publisher elsewhere are bundled for this long.
+const REMOTE_REQUEST_INTERVAL: Duration = Duration::from_millis(50);
+/// The lobby is looked through, and silent streams' histories are emptied, this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A session on its shard; a stale one finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SessionIndex {
+    slot: u32,
+    generation: u32,
+}
+
+/// What a shard is given.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram, or a frame of an ICE-TCP connection.
+    Datagram {
+        /// Where it came from, and to which address of ours.
+        path: Path,
+        /// Its bytes.
+        payload: &'a [u8],
+    },
+    /// From another shard.
+    Relay(RelayMessage),
+    /// From the server.
+    Command(Command),
+    /// The deadline of [`Shard::poll_timeout`] has passed.
+    Timeout,
+}
+
+/// What the server asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// End a session.
+    Close {
+        /// Which.
+        id: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// New ICE credentials (RFC 8445 §9).
+    RestartIce {
+        /// Of which session.
+        id: SessionId,
+        /// Ours.
+        local: Credentials,
+        /// The peer's.
+        remote: Credentials,
+    },
+    /// End all sessions.
+    CloseAll {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// What the server is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardEvent {
+    /// ICE and DTLS are up.
+    Connected(SessionId),
+    /// A session has ended; nothing of it is left.
+    Closed(SessionId, CloseReason),
+}
+
+/// What a shard is made from.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// Its own id.
+    pub id: ShardId,
+    /// Number of shards.
+    pub shards: u16,
+    /// Ties `Instant` to the wall clock, the same for all shards.
+    pub epoch: Epoch,
+    /// Shared by all shards.
+    pub lobby: Arc<Lobby>,
+    /// Shared with whoever watches.
+    pub status: Arc<ShardStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    session: Option<Box<Session>>,
+    /// The earliest entry in the timer queue.
+    timer: Option<Instant>,
+}
+
+/// How far the fan-out of the first dirty stream has got.
+#[derive(Debug, Default)]
+struct FanOut {
+    relayed: bool,
+    next_subscriber: usize,
+}
+
+/// One thread's sessions and streams.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_id: AHashMap<SessionId, SessionIndex>,
+    by_address: AHashMap<AddressKey, SessionIndex>,
+    steered: AHashMap<AddressKey, ShardId>,
+    timers: BinaryHeap<Reverse<(Instant, SessionIndex)>>,
+    router: Router,
+    fan_out: FanOut,
+    remote_requests: AHashMap<SessionId, Instant>,
+    batch: SendBatch,
+    outbox: VecDeque<(ShardId, RelayMessage)>,
+    events: VecDeque<ShardEvent>,
+    housekeeping: Instant,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(config: ShardConfig, now: Instant) -> Shard {
+        Shard {
+            config,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_id: AHashMap::new(),
+            by_address: AHashMap::new(),
+            steered: AHashMap::new(),
+            timers: BinaryHeap::new(),
+            router: Router::default(),
+            fan_out: FanOut::default(),
+            remote_requests: AHashMap::new(),
+            batch: SendBatch::default(),
+            outbox: VecDeque::new(),
+            events: VecDeque::new(),
+            housekeeping: now + HOUSEKEEPING,
+        }
+    }
+
+    /// Takes one input. `now` never runs backwards.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { path, payload } => {
+                self.config.status.recv_packets.add(1);
+                self.config.status.recv_bytes.add(payload.len() as u64);
+                self.handle_datagram(now, path, payload, None);
+            }
+            Input::Relay(message) => self.handle_relay(now, message),
+            Input::Command(command) => self.handle_command(now, command),
+            Input::Timeout => self.handle_timeout(now),
+        }
+    }
+
+    /// The next batch to send, [`None`] when everything is out. The caller sends and clears it.
+    pub fn poll_transmit(&mut self) -> Option<&mut SendBatch> {
+        while !self.batch.is_full() && self.fan_out_step() {}
+        Some(&mut self.batch).filter(|b| !b.is_empty())
+    }
+
+    /// The next message for another shard.
+    pub fn poll_relay(&mut self) -> Option<(ShardId, RelayMessage)> {
+        self.outbox.pop_front()
+    }
+
+    /// The next event for the server.
+    pub fn poll_event(&mut self) -> Option<ShardEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Instant {
+        self.timers.peek().map_or(self.housekeeping, |Reverse((at, _))| self.housekeeping.min(*at))
+    }
+
+    /// Number of sessions at home here.
+    pub fn sessions(&self) -> usize {
+        self.by_id.len()
+    }
+
+    fn handle_datagram(&mut self, now: Instant, path: Path, payload: &[u8], came_from: Option<ShardId>) {
+        let address = (path.protocol, path.remote);
+        if let Some(index) = self.by_address.get(&address).copied() {
+            // A client may use its port for another session; then only the user name tells.
+            if self.deliver(now, index, path, payload) != Admission::Unauthentic {
+                return;
+            }
+        }
+        let Some(request) = BindingRequest::parse(payload) else {
+            match self.steered.get(&address) {
+                Some(home) if came_from.is_none() => self.hand_over(now, *home, path, payload),
+                _ => self.config.status.drop_stranger.add(1),
+            }
+            return;
+        };
+        let claim = self.config.lobby.claim(request.ufrag, self.config.id, |s| s.admits(now, path, payload));
+        match claim {
+            Claim::Yours(session) => {
+                let index = self.seat(now, session);
+                self.deliver(now, index, path, payload);
+            }
+            Claim::Seated(home, id) if home == self.config.id => self.deliver_check(now, id, path, payload, came_from),
+            Claim::Seated(home, _) if came_from.is_none() => self.hand_over(now, home, path, payload),
+            Claim::Seated(..) | Claim::Nobody => self.config.status.drop_stun.add(1),
+        }
+    }
+
+    /// A check from an address that its session has not used yet.
+    fn deliver_check(&mut self, now: Instant, id: SessionId, path: Path, payload: &[u8], from: Option<ShardId>) {
+        let Some(index) = self.by_id.get(&id).copied() else { return };
+        if self.deliver(now, index, path, payload) != Admission::Taken {
+            self.config.status.drop_stun.add(1);
+        } else if let Some(shard) = from {
+            let steer = RelayMessage::Steer { protocol: path.protocol, remote: path.remote, home: self.config.id };
+            self.outbox.push_back((shard, steer));
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, home: ShardId, path: Path, payload: &[u8]) {
+        let message = RelayMessage::Datagram { from: self.config.id, path, arrival: now, payload: payload.into() };
+        self.outbox.push_back((home, message));
+    }
+
+    fn seat(&mut self, now: Instant, mut session: Box<Session>) -> SessionIndex {
+        session.stream = Some(self.router.entry(&session.key));
+        let id = session.id;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.session = Some(session);
+        let index = SessionIndex { slot, generation: entry.generation };
+        self.by_id.insert(id, index);
+        self.config.status.sessions.set(self.by_id.len() as u64);
+        self.arm(now, index);
+        index
+    }
+
+    fn deliver(&mut self, now: Instant, index: SessionIndex, path: Path, payload: &[u8]) -> Admission {
+        let Some((session, mut desk)) = self.desk(now, index) else { return Admission::Unauthentic };
+        let (admission, outcome) = session.handle_datagram(path, payload, &mut desk);
+        match admission {
+            Admission::Malformed => self.config.status.drop_malformed.add(1),
+            Admission::Taken | Admission::Unauthentic => {}
+        }
+        self.settle(now, index, outcome);
+        admission
+    }
+
+    /// A session and everything that it works with.
+    fn desk(&mut self, now: Instant, index: SessionIndex) -> Option<(&mut Session, Desk<'_>)> {
+        let slot = self.slots.get_mut(index.slot as usize).filter(|s| s.generation == index.generation)?;
+        let desk = Desk {
+            now,
+            epoch: &self.config.epoch,
+            batch: &mut self.batch,
+            router: &mut self.router,
+            shard: &self.config.status,
+        };
+        Some((slot.session.as_deref_mut()?, desk))
+    }
+
+    /// Draws the consequences of what a session did.
+    fn settle(&mut self, now: Instant, index: SessionIndex, outcome: Outcome) {
+        self.config.status.keyframe_requests_sent.add(outcome.keyframe_requests);
+        self.outbox.extend(self.router.outbox.drain(..));
+        if let Some(path) = outcome.address {
+            self.by_address.insert((path.protocol, path.remote), index);
+        }
+        if let Some(reason) = outcome.ended {
+            self.end(now, index, reason);
+            return;
+        }
+        if outcome.ready {
+            self.become_ready(now, index);
+        }
+        if outcome.wants_keyframe {
+            self.request_keyframe(now, index);
+        }
+        self.arm(now, index);
+    }
+
+    fn become_ready(&mut self, now: Instant, index: SessionIndex) {
+        let id = self.config.id;
+        let Some((session, desk)) = self.desk(now, index) else { return };
+        let (session_id, key, Some(stream)) = (session.id, session.key.clone(), session.stream) else { return };
+        let info = session.publisher().map(|p| Arc::clone(&p.info));
+        let Some(state) = desk.router.stream_mut(stream) else { return };
+        if let Some(tracks) = info {
+            state.set_feed(session_id, id, Some(index), Arc::clone(&tracks));
+            self.broadcast(RelayMessage::Up { key, publisher: session_id, home: id, tracks });
+        } else {
+            state.subscribers.push(index);
+            let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
+            if let (Some((home, publisher)), 1) = (elsewhere, state.subscribers.len()) {
+                self.outbox.push_back((home, RelayMessage::Want { publisher, from: id, on: true }));
+            }
+            self.request_keyframe(now, index);
+        }
+        self.events.push_back(ShardEvent::Connected(session_id));
+    }
+
+    /// Asks the publisher of a viewer's stream for a keyframe.
+    fn request_keyframe(&mut self, now: Instant, viewer: SessionIndex) {
+        let Some((session, desk)) = self.desk(now, viewer) else { return };
+        let Some(stream) = session.stream else { return };
+        let Some(feed) = desk.router.stream(stream).and_then(|s| s.feed.as_ref()) else { return };
+        match feed.local {
+            Some(publisher) => self.ask_publisher(now, publisher),
+            None => {
+                let (home, publisher) = (feed.home, feed.publisher);
+                let recent = |at: &Instant| now.saturating_duration_since(*at) < REMOTE_REQUEST_INTERVAL;
+                if !self.remote_requests.get(&publisher).is_some_and(recent) {
+                    self.remote_requests.insert(publisher, now);
+                    self.outbox.push_back((home, RelayMessage::KeyframeRequest { publisher }));
+                }
+            }
+        }
+    }
+
+    fn ask_publisher(&mut self, now: Instant, publisher: SessionIndex) {
+        let Some((session, mut desk)) = self.desk(now, publisher) else { return };
+        let outcome = session.request_keyframe(&mut desk);
+        self.settle(now, publisher, outcome);
+    }
+
+    fn end(&mut self, now: Instant, index: SessionIndex, reason: CloseReason) {
+        let Some((session, mut desk)) = self.desk(now, index) else { return };
+        session.say_goodbye(&mut desk);
+        let slot = &mut self.slots[index.slot as usize];
+        let Some(session) = slot.session.take() else { return };
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.timer = None;
+        self.free.push(index.slot);
+        self.by_id.remove(&session.id);
+        for path in &session.addresses {
+            let key = (path.protocol, path.remote);
+            if self.by_address.get(&key) == Some(&index) {
+                self.by_address.remove(&key);
+            }
+        }
+        self.config.lobby.forget(session.id);
+        self.config.status.sessions.set(self.by_id.len() as u64);
+        if let Some(stream) = session.stream {
+            self.leave(stream, index, &session);
+        }
+        self.events.push_back(ShardEvent::Closed(session.id, reason));
+    }
+
+    fn leave(&mut self, stream: StreamIndex, index: SessionIndex, session: &Session) {
+        let Some(state) = self.router.stream_mut(stream) else { return };
+        if session.publisher().is_some() {
+            if state.clear_feed(session.id) {
+                let key = session.key.clone();
+                self.broadcast(RelayMessage::Down { key, publisher: session.id });
+            }
+        } else if let Some(at) = state.subscribers.iter().position(|s| *s == index) {
+            // The fan-out of a stream is over before anything else happens to it, so order does not matter.
+            state.subscribers.swap_remove(at);
+            let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
+            if let (Some((home, publisher)), true) = (elsewhere, state.subscribers.is_empty()) {
+                self.outbox.push_back((home, RelayMessage::Want { publisher, from: self.config.id, on: false }));
+            }
+        }
+        self.router.release(stream);
+    }
+
+    fn broadcast(&mut self, message: RelayMessage) {
+        for shard in (0..self.config.shards).map(ShardId).filter(|s| *s != self.config.id) {
+            self.outbox.push_back((shard, message.clone()));
+        }
+    }
+
+    fn arm(&mut self, now: Instant, index: SessionIndex) {
+        let Some(slot) = self.slots.get_mut(index.slot as usize) else { return };
+        let Some(session) = &slot.session else { return };
+        let at = session.wake_at().max(now);
+        if slot.timer.is_none_or(|armed| at < armed) {
+            slot.timer = Some(at);
+            self.timers.push(Reverse((at, index)));
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, index))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.timers.pop();
+            let slot = &mut self.slots[index.slot as usize];
+            if slot.generation != index.generation || slot.timer != Some(at) {
+                continue;
+            }
+            slot.timer = None;
+            let due = slot.session.as_ref().is_some_and(|s| s.wake_at() <= now);
+            let Some((session, mut desk)) = self.desk(now, index) else { continue };
+            let outcome = if due { session.handle_timeout(&mut desk) } else { Outcome::default() };
+            self.settle(now, index, outcome);
+        }
+        if now >= self.housekeeping {
+            self.housekeeping = now + HOUSEKEEPING;
+            self.keep_house(now);
+        }
+    }
+
+    fn keep_house(&mut self, now: Instant) {
+        if self.config.id == ShardId(0) {
+            for id in self.config.lobby.expire(now) {
+                self.events.push_back(ShardEvent::Closed(id, CloseReason::NeverConnected));
+            }
+        }
+        self.remote_requests.retain(|_, at| now.saturating_duration_since(*at) < HOUSEKEEPING);
+        for stream in self.router.indices() {
+            let feed = self.router.stream_mut(stream).and_then(|s| s.feed.as_mut());
+            feed.into_iter().flat_map(|f| &mut f.states).for_each(|s| s.history.expire(now));
+        }
+    }
+
+    /// Forwards to the next viewers. False when nothing is left to forward.
+    fn fan_out_step(&mut self) -> bool {
+        let Some(stream) = self.router.dirty.front().copied() else { return false };
+        let Some(state) = self.router.stream_mut(stream) else {
+            self.finish_fan_out();
+            return true;
+        };
+        let Some(feed) = &mut state.feed else {
+            state.inbox.clear();
+            self.finish_fan_out();
+            return true;
+        };
+        if !std::mem::replace(&mut self.fan_out.relayed, true) && !feed.wanted_by.is_empty() {
+            let packets: Arc<[_]> = state.inbox.as_slice().into();
+            for shard in &feed.wanted_by {
+                let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
+                self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
+            }
+        }
+        while let Some(viewer) = state.subscribers.get(self.fan_out.next_subscriber) {
+            if self.batch.is_full() {
+                return true;
+            }
+            self.fan_out.next_subscriber += 1;
+            let slot = self.slots.get_mut(viewer.slot as usize).filter(|s| s.generation == viewer.generation);
+            let session = slot.and_then(|s| s.session.as_deref_mut());
+            let Some((subscriber, path, status)) = session.and_then(Session::subscriber) else { continue };
+            let mut outlet = Outlet { batch: &mut self.batch, path, status, shard: &self.config.status };
+            for packet in &state.inbox {
+                subscriber.forward(packet, feed.generation, &feed.tracks, &mut outlet);
+            }
+        }
+        state.inbox.clear();
+        self.finish_fan_out();
+        true
+    }
+
+    fn finish_fan_out(&mut self) {
+        self.router.dirty.pop_front();
+        self.fan_out = FanOut::default();
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Close { id, reason } => {
+                if let Some(index) = self.by_id.get(&id).copied() {
+                    self.end(now, index, reason);
+                }
+            }
+            Command::RestartIce { id, local, remote } => {
+                let Some(index) = self.by_id.get(&id).copied() else { return };
+                if let Some((session, _)) = self.desk(now, index) {
+                    session.restart_ice(&local, &remote);
+                }
+            }
+            Command::CloseAll { reason } => {
+                let mut all: Vec<SessionIndex> = self.by_id.values().copied().collect();
+                all.sort_unstable();
+                for index in all {
+                    self.end(now, index, reason);
+                }
+            }
+        }
+    }
+
+    fn handle_relay(&mut self, now: Instant, message: RelayMessage) {
+        match message {
+            RelayMessage::Up { key, publisher, home, tracks } => {
+                let stream = self.router.entry(&key);
+                let Some(state) = self.router.stream_mut(stream) else { return };
+                state.set_feed(publisher, home, None, tracks);
+                if let Some(viewer) = state.subscribers.first().copied() {
+                    let want = RelayMessage::Want { publisher, from: self.config.id, on: true };
+                    self.outbox.push_back((home, want));
+                    self.request_keyframe(now, viewer);
+                }
+            }
+            RelayMessage::Down { key, publisher } => {
+                let Some(stream) = self.router.find(&key) else { return };
+                if let Some(state) = self.router.stream_mut(stream) {
+                    state.clear_feed(publisher);
+                }
+                self.router.release(stream);
+            }
+            RelayMessage::Want { publisher, from, on } => self.handle_want(now, publisher, from, on),
+            RelayMessage::Media { key, publisher, packets } => {
+                let Some(stream) = self.router.find(&key) else { return };
+                for packet in packets.iter() {
+                    self.router.accept(stream, publisher, packet.clone(), &self.config.epoch);
+                }
+            }
+            RelayMessage::Clock { key, publisher, track, reference } => {
+                if let Some(stream) = self.router.find(&key) {
+                    self.router.set_clock(stream, publisher, track, reference);
+                }
+            }
+            RelayMessage::KeyframeRequest { publisher } => {
+                if let Some(index) = self.by_id.get(&publisher).copied() {
+                    self.ask_publisher(now, index);
+                }
+            }
+            RelayMessage::Datagram { from, path, arrival: _, payload } => {
+                self.handle_datagram(now, path, &payload, Some(from));
+            }
+            RelayMessage::Steer { protocol, remote, home } => {
+                if self.steered.len() >= MAX_STEERED {
+                    self.steered.clear();
+                }
+                self.steered.insert((protocol, remote), home);
+            }
+        }
+    }
+
+    fn handle_want(&mut self, now: Instant, publisher: SessionId, from: ShardId, on: bool) {
+        let Some(index) = self.by_id.get(&publisher).copied() else { return };
+        let Some((session, desk)) = self.desk(now, index) else { return };
+        let feed = session.stream.and_then(|s| desk.router.stream_mut(s)).and_then(|s| s.feed.as_mut());
+        let Some(feed) = feed.filter(|f| f.publisher == publisher) else { return };
+        feed.wanted_by.retain(|s| *s != from);
+        if on {
+            feed.wanted_by.push(from);
+            let clocks = feed.states.iter().enumerate().filter_map(|(track, s)| Some((track as u8, s.reference?)));
+            let key = &session.key;
+            let messages = clocks.map(|(track, reference)| {
+                (from, RelayMessage::Clock { key: key.clone(), publisher, track, reference })
+            });
+            let messages: Vec<_> = messages.collect();
+            self.outbox.extend(messages);
+            self.ask_publisher(now, index);
+        }
+    }
+}

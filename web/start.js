@@ -1,0 +1,104 @@
+// The start page: choose a stream, see what is live, and where other programs connect.
+
+import { codecName, copyOnClick, element, endpoint, getJson, kbps, pageAddress, parameter, serverInfo, setText, tidy } from './page.js';
+import { secureAddress } from './lib/diagnose.js';
+
+const REFRESH_MS = 2000;
+
+const stream = element('stream', HTMLInputElement);
+
+element('open', HTMLFormElement).addEventListener('submit', (event) => {
+  event.preventDefault();
+  const watch = event.submitter?.id === 'watch';
+  location.href = pageAddress(watch ? 'play' : 'publish', stream.value);
+});
+stream.addEventListener('input', showAddresses);
+for (const button of document.querySelectorAll('button[data-copy]')) {
+  const target = element(/** @type {HTMLElement} */ (button).dataset.copy ?? '');
+  copyOnClick(/** @type {HTMLElement} */ (button), () => target.textContent ?? '');
+}
+if (parameter('stream')) stream.value = tidy(parameter('stream'));
+showAddresses();
+void showServer();
+void refresh();
+
+function showAddresses() {
+  setText(element('whip-url'), endpoint('whip', stream.value || 'live/cam'));
+  setText(element('whep-url'), endpoint('whep', stream.value || 'live/cam'));
+}
+
+async function showServer() {
+  const info = await serverInfo();
+  if (info.candidates) setText(element('candidates'), info.candidates.join('\n') || 'Only this machine. Set CANDIDATE to an address that others reach.');
+  if (info.version) setText(element('version'), `Freshet ${info.version}`);
+  if (!isSecureContext) {
+    element('insecure').hidden = false;
+    const link = element('secure-link', HTMLAnchorElement);
+    if (info.https_port) link.href = secureAddress(info.https_port);
+    else link.replaceWith(link.textContent ?? '');
+  }
+}
+
+async function refresh() {
+  try {
+    const { streams = [] } = await getJson('/api/v1/streams/?count=100');
+    showStreams(streams.filter((/** @type {StreamEntry} */ s) => s.publish?.active));
+  } catch {
+    setText(element('live-status'), 'The server does not answer. Trying again…');
+    element('live-status').hidden = false;
+  }
+  setTimeout(() => void refresh(), REFRESH_MS);
+}
+
+/**
+ * @typedef {object} StreamEntry  as in /api/v1/streams/
+ * @property {string} url         "/live/cam"
+ * @property {number} [clients]   publisher included
+ * @property {{active: boolean}} [publish]
+ * @property {{codec?: string, width?: number, height?: number} | null} [video]
+ * @property {{codec?: string} | null} [audio]
+ * @property {{recv_30s?: number}} [kbps]
+ */
+
+/** @param {StreamEntry[]} streams */
+function showStreams(streams) {
+  setText(element('live-status'), 'Nothing is live. Publish something, and it appears here.');
+  element('live-status').hidden = streams.length > 0;
+  const list = element('streams');
+  const known = new Map([...list.children].map((item) => [/** @type {HTMLElement} */ (item).dataset.stream, item]));
+  // Rows are kept and updated in place: a rebuilt list would take the focus from whoever is about to press Enter.
+  const rows = streams.map((entry) => {
+    const name = tidy(entry.url);
+    const row = known.get(name) ?? newRow(name);
+    setText(/** @type {HTMLElement} */ (row.querySelector('.muted')), describe(entry));
+    return row;
+  });
+  if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) list.replaceChildren(...rows);
+}
+
+/** @param {string} name */
+function newRow(name) {
+  const row = document.createElement('li');
+  row.dataset.stream = name;
+  const about = Object.assign(document.createElement('div'), { className: 'about' });
+  about.append(
+    Object.assign(document.createElement('strong'), { textContent: name }),
+    Object.assign(document.createElement('span'), { className: 'muted' }),
+  );
+  const link = Object.assign(document.createElement('a'), { className: 'button', href: pageAddress('play', name), textContent: 'Watch' });
+  link.setAttribute('aria-label', `Watch ${name}`);
+  row.append(about, link);
+  return row;
+}
+
+/** @param {StreamEntry} entry */
+function describe({ video, audio, clients = 1, kbps: rates }) {
+  const viewers = Math.max(0, clients - 1);
+  const size = video?.width ? ` ${video.width} × ${video.height}` : '';
+  return [
+    video?.codec ? `${codecName(video.codec)}${size}` : '',
+    audio?.codec ? codecName(audio.codec) : '',
+    rates?.recv_30s ? kbps(rates.recv_30s) : '',
+    viewers === 1 ? '1 viewer' : `${viewers} viewers`,
+  ].filter(Boolean).join(' · ');
+}
