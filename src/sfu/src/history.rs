@@ -13,10 +13,23 @@ const MIN_SLOTS: usize = 64;
 /// Two seconds of 20 Mbit/s.
 const MAX_SLOTS: usize = 4096;
 
+/// A viewer that joins is sent at most this much at once; with more behind it, a new keyframe is the better start.
+const MAX_BACKLOG_PACKETS: u64 = 400;
+
 /// A ring of packets by sequence number.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     slots: Vec<Option<RtpPacket>>,
+    newest: Option<(u8, u64)>,
+    keyframe: Option<Keyframe>,
+}
+
+/// Where the last keyframe begins.
+#[derive(Debug, Clone, Copy)]
+struct Keyframe {
+    layer: u8,
+    seq: u64,
+    timestamp: u32,
 }
 
 impl History {
@@ -32,6 +45,31 @@ impl History {
         }
         let slot = self.slot(packet.seq);
         self.slots[slot] = Some(packet.clone());
+        if self.newest.is_none_or(|(layer, seq)| layer != packet.layer || seq < packet.seq) {
+            self.newest = Some((packet.layer, packet.seq));
+        }
+        if packet.opens_keyframe {
+            self.note_keyframe(packet);
+        }
+    }
+
+    /// Several packets of one keyframe open it: parameter sets, slices. The first of them counts.
+    fn note_keyframe(&mut self, packet: &RtpPacket) {
+        let (layer, seq, timestamp) = (packet.layer, packet.seq, packet.timestamp);
+        let of_the_same = self.keyframe.is_some_and(|k| k.layer == layer && k.timestamp == timestamp && k.seq <= seq);
+        let late = self.keyframe.is_some_and(|k| k.layer == layer && k.timestamp != timestamp && k.seq > seq);
+        if !of_the_same && !late {
+            self.keyframe = Some(Keyframe { layer, seq, timestamp });
+        }
+    }
+
+    /// The packets from the last keyframe on, up to and without `end`. [`None`]: it is too long ago.
+    pub(crate) fn backlog(&self, now: Instant, end: Option<u64>) -> Option<impl Iterator<Item = &RtpPacket>> {
+        let (keyframe, (layer, newest)) = (self.keyframe?, self.newest?);
+        let end = end.unwrap_or(newest + 1);
+        let fits = keyframe.layer == layer && keyframe.seq < end && end - keyframe.seq <= MAX_BACKLOG_PACKETS;
+        self.get(now, layer, keyframe.seq).filter(|_| fits)?;
+        Some((keyframe.seq..end).filter_map(move |seq| self.get(now, layer, seq)))
     }
 
     /// The packet of that sequence number and layer, if it is still young enough to be of use.
@@ -97,6 +135,25 @@ mod tests {
         assert!(history.get(now, 0, 19_999 - 3999).is_some());
         assert!(history.get(now, 0, 19_999 - 4001).is_none());
         assert!(history.get(now, 1, 19_999).is_none());
+    }
+
+    #[test]
+    fn backlog_begins_with_the_first_packet_of_the_last_keyframe() {
+        let now = Instant::now();
+        let mut history = History::default();
+        let mut insert = |seq, timestamp, opens_keyframe| {
+            history.insert(&RtpPacket { timestamp, opens_keyframe, ..packet(seq, now) });
+        };
+        for (seq, timestamp, opens) in [(1, 0, true), (2, 0, true), (3, 90, false), (5, 180, true), (4, 180, true)] {
+            insert(seq, timestamp, opens);
+        }
+        insert(6, 180, true);
+        insert(8, 270, false);
+        let seqs = |end| history.backlog(now, end).map(|b| b.map(|p| p.seq).collect::<Vec<_>>());
+        assert_eq!(seqs(None), Some(vec![4, 5, 6, 8]));
+        assert_eq!(seqs(Some(8)), Some(vec![4, 5, 6]));
+        assert_eq!(seqs(Some(4)), None);
+        assert!(history.backlog(now + MAX_AGE * 2, None).is_none());
     }
 
     #[test]

@@ -70,6 +70,15 @@ pub enum RelayMessage {
         /// The packets.
         packets: Arc<[RtpPacket]>,
     },
+    /// What was sent since the last keyframe, for viewers that have just come.
+    Backlog {
+        /// The stream.
+        key: StreamKey,
+        /// The publisher.
+        publisher: SessionId,
+        /// The packets.
+        packets: Arc<[RtpPacket]>,
+    },
     /// The wall time of a track has become known better.
     Clock {
         /// The stream.
@@ -111,6 +120,6 @@ pub enum RelayMessage {
 impl RelayMessage {
     /// Whether it may be dropped when a ring is full.
     pub fn is_media(&self) -> bool {
-        matches!(self, RelayMessage::Media { .. } | RelayMessage::Datagram { .. })
+        matches!(self, RelayMessage::Media { .. } | RelayMessage::Backlog { .. } | RelayMessage::Datagram { .. })
     }
 }

@@ -26,8 +26,32 @@ struct Span {
     source: Source,
     first_in: u64,
     first_out: u64,
-    timestamp_offset: u32,
+    timestamps: Timestamps,
     vp8: vp8::Offsets,
+}
+
+/// From the source's timestamps to the viewer's.
+#[derive(Debug, Clone, Copy)]
+struct Timestamps {
+    offset: u32,
+    /// A backlog ends here: what is older is moved together, by [`BACKLOG_SHIFT`].
+    live_from: Option<u32>,
+}
+
+/// A viewer that joins is given the pictures since the last keyframe at once. With their own distances a player would
+/// show them at their own pace and stay behind by their length for good; 32 times as fast they are over before they
+/// are decoded.
+const BACKLOG_SHIFT: u32 = 5;
+
+impl Timestamps {
+    fn apply(self, timestamp: u32) -> u32 {
+        let behind = self.live_from.map_or(0, |live| live.wrapping_sub(timestamp));
+        if behind == 0 || behind > i32::MAX as u32 {
+            return timestamp.wrapping_add(self.offset);
+        }
+        let live = timestamp.wrapping_add(behind).wrapping_add(self.offset);
+        live.wrapping_sub(behind >> BACKLOG_SHIFT)
+    }
 }
 
 /// How a packet is to be sent.
@@ -77,13 +101,40 @@ impl Rewriter {
 
     /// Begins a span with `packet` as its first one.
     pub(crate) fn begin(&mut self, source: Source, packet: &RtpPacket, clock_hz: u32, is_vp8: bool) {
+        self.begin_span(source, packet, None, clock_hz, is_vp8);
+    }
+
+    /// Begins a span with a backlog from `packet` to `live`, the newest one of its source.
+    pub(crate) fn begin_backlog(
+        &mut self,
+        source: Source,
+        packet: &RtpPacket,
+        live: &RtpPacket,
+        clock_hz: u32,
+        is_vp8: bool,
+    ) {
+        self.begin_span(source, packet, Some(live), clock_hz, is_vp8);
+    }
+
+    fn begin_span(
+        &mut self,
+        source: Source,
+        packet: &RtpPacket,
+        live: Option<&RtpPacket>,
+        clock_hz: u32,
+        is_vp8: bool,
+    ) {
+        // The packet whose timestamp is tied to the present, and how far the first one stands before it.
+        let anchor = live.unwrap_or(packet);
+        let lead = anchor.timestamp.wrapping_sub(packet.timestamp) >> BACKLOG_SHIFT;
         let descriptor = is_vp8.then(|| vp8::Descriptor::parse(&packet.payload)).flatten();
         let (first_out, timestamp, vp8) = match &self.newest {
-            None => (self.first_seq, self.first_timestamp, vp8::Offsets::default()),
+            None => (self.first_seq, self.first_timestamp.wrapping_add(lead), vp8::Offsets::default()),
             Some(newest) => {
-                let elapsed = packet.arrival.saturating_duration_since(newest.arrival);
+                let elapsed = anchor.arrival.saturating_duration_since(newest.arrival);
                 // At least one tick: equal timestamps would make one frame of two.
-                let ticks = (elapsed.as_micros() * u128::from(clock_hz) / 1_000_000).max(1) as u32;
+                let ticks = (elapsed.as_micros() * u128::from(clock_hz) / 1_000_000) as u32;
+                let ticks = ticks.max(lead + 1);
                 let vp8 = match (newest.vp8, descriptor) {
                     (Some(last), Some(first)) => vp8::Offsets::continuing(last, first),
                     _ => vp8::Offsets::default(),
@@ -91,8 +142,9 @@ impl Rewriter {
                 (newest.seq_out + 1, newest.timestamp_out.wrapping_add(ticks), vp8)
             }
         };
-        let offset = timestamp.wrapping_sub(packet.timestamp);
-        self.push(Span { source, first_in: packet.seq, first_out, timestamp_offset: offset, vp8 });
+        let offset = timestamp.wrapping_sub(anchor.timestamp);
+        let timestamps = Timestamps { offset, live_from: live.map(|l| l.timestamp) };
+        self.push(Span { source, first_in: packet.seq, first_out, timestamps, vp8 });
     }
 
     /// Leaves `packet` out without a gap: what follows closes up. Only the packet right behind the newest can be left
@@ -114,7 +166,7 @@ impl Rewriter {
     pub(crate) fn rewrite(&mut self, source: Source, packet: &RtpPacket, is_vp8: bool) -> Option<Rewritten> {
         let span = self.span_of(source, packet.seq)?;
         let seq = span.first_out + (packet.seq - span.first_in);
-        let timestamp = packet.timestamp.wrapping_add(span.timestamp_offset);
+        let timestamp = span.timestamps.apply(packet.timestamp);
         if self.newest.is_none_or(|n| seq > n.seq_out) {
             let descriptor = is_vp8.then(|| vp8::Descriptor::parse(&packet.payload)).flatten();
             self.newest = Some(Newest {
@@ -140,7 +192,7 @@ impl Rewriter {
 
     /// The timestamp that the present source's `timestamp` is sent as.
     pub(crate) fn timestamp(&self, timestamp: u32) -> Option<u32> {
-        Some(timestamp.wrapping_add(self.spans[0]?.timestamp_offset))
+        Some(self.spans[0]?.timestamps.apply(timestamp))
     }
 
     fn span_of(&self, source: Source, seq: u64) -> Option<Span> {
@@ -216,6 +268,21 @@ mod tests {
         assert_eq!(r.origin(6), Some((B, 3)));
         // What is late from the former publisher has no place any more.
         assert_eq!(r.rewrite(A, &packet(65_001, 100, now), false), None);
+    }
+
+    #[test]
+    fn a_backlog_is_moved_together_and_ends_on_the_live_edge() {
+        let now = Instant::now();
+        let mut r = Rewriter::new(7 << 32);
+        let first = packet(100, u32::MAX - 44_999, now);
+        let live = packet(130, 45_000, now + Duration::from_secs(1));
+        r.begin_backlog(A, &first, &live, 90_000, false);
+        let mut at = |p: &RtpPacket| r.rewrite(A, p, false).unwrap().timestamp;
+        assert_eq!(at(&first), 7);
+        assert_eq!(at(&packet(115, 0, now)), 7 + 45_000 / 32);
+        assert_eq!(at(&live), 7 + 90_000 / 32);
+        // From there on time passes as it does.
+        assert_eq!(at(&packet(131, 48_000, now)), 7 + 90_000 / 32 + 3000);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(crate) struct Feed {
 #[derive(Debug)]
 pub(crate) struct StreamState {
     pub(crate) key: StreamKey,
+    /// Sessions of this shard that name the stream, connected or not: they hold its index.
+    pub(crate) sessions: usize,
     pub(crate) subscribers: Vec<SessionIndex>,
     pub(crate) feed: Option<Feed>,
     generations: u32,
@@ -107,8 +109,14 @@ impl Router {
         if let Some(index) = self.find(key) {
             return index;
         }
-        let state =
-            StreamState { key: key.clone(), subscribers: Vec::new(), feed: None, generations: 0, inbox: Vec::new() };
+        let state = StreamState {
+            key: key.clone(),
+            sessions: 0,
+            subscribers: Vec::new(),
+            feed: None,
+            generations: 0,
+            inbox: Vec::new(),
+        };
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = Some(state);
@@ -123,10 +131,10 @@ impl Router {
         index
     }
 
-    /// Forgets a stream that has neither publisher nor viewers.
+    /// Forgets a stream that has neither a publisher nor sessions here, connected or not.
     pub(crate) fn release(&mut self, index: StreamIndex) {
-        let unused = self.stream(index).is_some_and(|s| s.feed.is_none() && s.subscribers.is_empty());
-        if let (true, Some(state)) = (unused, self.streams[index.0].take()) {
+        let Some(slot) = self.streams.get_mut(index.0) else { return };
+        if let Some(state) = slot.take_if(|s| s.feed.is_none() && s.sessions == 0) {
             self.by_key.remove(&state.key);
             self.dirty.retain(|i| *i != index);
             self.free.push(index.0);
@@ -153,6 +161,18 @@ impl Router {
         }
     }
 
+    /// Keeps packets for viewers that are about to start, without forwarding them.
+    pub(crate) fn accept_backlog(&mut self, index: StreamIndex, publisher: SessionId, packets: &[RtpPacket]) {
+        let Some(feed) = self.stream_mut(index).and_then(|s| s.feed.as_mut()) else { return };
+        if feed.publisher == publisher {
+            for packet in packets {
+                if let Some(state) = feed.states.get_mut(usize::from(packet.track)) {
+                    state.history.insert(packet);
+                }
+            }
+        }
+    }
+
     /// Takes a better tie between a track's RTP time and the wall clock.
     pub(crate) fn set_clock(&mut self, index: StreamIndex, publisher: SessionId, track: TrackIndex, r: ClockReference) {
         let Some(stream) = self.streams.get_mut(index.0).and_then(Option::as_mut) else { return };
@@ -163,6 +183,16 @@ impl Router {
             let key = stream.key.clone();
             self.outbox.push((*shard, RelayMessage::Clock { key, publisher, track, reference: r }));
         }
+    }
+}
+
+impl Feed {
+    /// What was sent since the last keyframes of all tracks, without what is still in the inbox.
+    pub(crate) fn backlog(&self, now: Instant, inbox: &[RtpPacket]) -> impl Iterator<Item = &RtpPacket> {
+        self.states.iter().enumerate().flat_map(move |(track, state)| {
+            let end = inbox.iter().filter(|p| usize::from(p.track) == track).map(|p| p.seq).min();
+            state.history.backlog(now, end).into_iter().flatten()
+        })
     }
 }
 

@@ -270,12 +270,9 @@ impl Session {
             }
             Side::Subscriber(_) => {}
         }
-        let admission = match self.transport.handle_datagram(desk.now, path, datagram) {
-            Ok(admission) => admission,
-            Err(_) => {
-                outcome.ended = Some(CloseReason::Failed);
-                return (Admission::Taken, outcome);
-            }
+        let Ok(admission) = self.transport.handle_datagram(desk.now, path, datagram) else {
+            outcome.ended = Some(CloseReason::Failed);
+            return (Admission::Taken, outcome);
         };
         if admission == Admission::Taken {
             self.status.recv_bytes.add(datagram.len() as u64);
@@ -471,12 +468,7 @@ fn draw_ssrcs(negotiated: &Negotiated, random: &mut dyn FnMut() -> u64) -> Vec<(
         }
     };
     let with_rtx = |m: &crate::sdp::NegotiatedMedia| m.codecs.iter().any(|c| c.rtx.is_some());
-    let ssrcs = negotiated
-        .media
-        .iter()
-        .map(|m| (m.kind, SenderSsrcs { media: draw(), rtx: with_rtx(m).then(&mut draw) }))
-        .collect();
-    ssrcs
+    negotiated.media.iter().map(|m| (m.kind, SenderSsrcs { media: draw(), rtx: with_rtx(m).then(&mut draw) })).collect()
 }
 
 /// Names an address in the demultiplexer.

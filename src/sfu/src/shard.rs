@@ -26,6 +26,7 @@ use ahash::AHashMap;
 use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
 use crate::lobby::{Claim, Lobby};
+use crate::packet::RtpPacket;
 use crate::relay::{RelayMessage, SessionId, ShardId};
 use crate::router::{Router, StreamIndex};
 use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
@@ -254,7 +255,11 @@ impl Shard {
     }
 
     fn seat(&mut self, now: Instant, mut session: Box<Session>) -> SessionIndex {
-        session.stream = Some(self.router.entry(&session.key));
+        let stream = self.router.entry(&session.key);
+        session.stream = Some(stream);
+        if let Some(state) = self.router.stream_mut(stream) {
+            state.sessions += 1;
+        }
         let id = session.id;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -328,9 +333,21 @@ impl Shard {
             if let (Some((home, publisher)), 1) = (elsewhere, state.subscribers.len()) {
                 self.outbox.push_back((home, RelayMessage::Want { publisher, from: id, on: true }));
             }
-            self.request_keyframe(now, index);
+            self.start_picture(now, index);
         }
         self.events.push_back(ShardEvent::Connected(session_id));
+    }
+
+    /// Gives a viewer its first picture: from what was sent lately, or by a new keyframe.
+    fn start_picture(&mut self, now: Instant, viewer: SessionIndex) {
+        let Some((session, desk)) = self.desk(now, viewer) else { return };
+        let state = session.stream.and_then(|s| desk.router.stream(s));
+        let feed = state.and_then(|s| Some((s.feed.as_ref()?, s.inbox.as_slice())));
+        let (Some((feed, inbox)), Some((subscriber, path, status))) = (feed, session.subscriber()) else { return };
+        let mut outlet = Outlet { batch: desk.batch, path, status, shard: desk.shard };
+        if !subscriber.start_from_backlog(now, feed, inbox, &mut outlet) {
+            self.request_keyframe(now, viewer);
+        }
     }
 
     /// Asks the publisher of a viewer's stream for a keyframe.
@@ -382,6 +399,7 @@ impl Shard {
 
     fn leave(&mut self, stream: StreamIndex, index: SessionIndex, session: &Session) {
         let Some(state) = self.router.stream_mut(stream) else { return };
+        state.sessions -= 1;
         if session.publisher().is_some() {
             if state.clear_feed(session.id) {
                 let key = session.key.clone();
@@ -537,6 +555,14 @@ impl Shard {
                     self.router.accept(stream, publisher, packet.clone(), &self.config.epoch);
                 }
             }
+            RelayMessage::Backlog { key, publisher, packets } => {
+                let Some(stream) = self.router.find(&key) else { return };
+                self.router.accept_backlog(stream, publisher, &packets);
+                let viewers = self.router.stream(stream).map(|s| s.subscribers.clone()).unwrap_or_default();
+                for viewer in viewers {
+                    self.start_picture(now, viewer);
+                }
+            }
             RelayMessage::Clock { key, publisher, track, reference } => {
                 if let Some(stream) = self.router.find(&key) {
                     self.router.set_clock(stream, publisher, track, reference);
@@ -562,8 +588,9 @@ impl Shard {
     fn handle_want(&mut self, now: Instant, publisher: SessionId, from: ShardId, on: bool) {
         let Some(index) = self.by_id.get(&publisher).copied() else { return };
         let Some((session, desk)) = self.desk(now, index) else { return };
-        let feed = session.stream.and_then(|s| desk.router.stream_mut(s)).and_then(|s| s.feed.as_mut());
-        let Some(feed) = feed.filter(|f| f.publisher == publisher) else { return };
+        let Some(stream) = session.stream.and_then(|s| desk.router.stream_mut(s)) else { return };
+        let inbox = stream.inbox.as_slice();
+        let Some(feed) = stream.feed.as_mut().filter(|f| f.publisher == publisher) else { return };
         feed.wanted_by.retain(|s| *s != from);
         if on {
             feed.wanted_by.push(from);
@@ -572,9 +599,14 @@ impl Shard {
             let messages = clocks.map(|(track, reference)| {
                 (from, RelayMessage::Clock { key: key.clone(), publisher, track, reference })
             });
-            let messages: Vec<_> = messages.collect();
+            let mut messages: Vec<_> = messages.collect();
+            let backlog: Vec<RtpPacket> = feed.backlog(now, inbox).cloned().collect();
+            let (key, starts, packets) = (key.clone(), !backlog.is_empty(), backlog.into());
+            messages.push((from, RelayMessage::Backlog { key, publisher, packets }));
             self.outbox.extend(messages);
-            self.ask_publisher(now, index);
+            if !starts {
+                self.ask_publisher(now, index);
+            }
         }
     }
 }

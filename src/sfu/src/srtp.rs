@@ -111,7 +111,7 @@ impl MasterKeys {
 /// Session keys for RTP or for RTCP of one direction.
 enum Cipher {
     Gcm { key: Box<LessSafeKey>, salt: [u8; 12] },
-    Cm { key: Box<EncryptingKey>, auth: hmac::Key, salt: [u8; 14] },
+    Cm { keys: Box<(EncryptingKey, hmac::Key)>, salt: [u8; 14] },
 }
 
 impl Cipher {
@@ -128,7 +128,7 @@ impl Cipher {
                 derive(master_key, master_salt, label + 1, &mut auth)?;
                 let key = EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key)?)?;
                 let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth);
-                Cipher::Cm { key: Box::new(key), auth, salt }
+                Cipher::Cm { keys: Box::new((key, auth)), salt }
             }
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
                 let algorithm = if key.len() == 32 { &aead::AES_256_GCM } else { &aead::AES_128_GCM };
@@ -215,7 +215,8 @@ impl Sealer {
                 let tag = key.seal_in_place_separate_tag(nonce, aead::Aad::from(&*header), payload)?;
                 buffer.extend_from_slice(tag.as_ref());
             }
-            Cipher::Cm { key, auth, salt } => {
+            Cipher::Cm { keys, salt } => {
+                let (key, auth) = &**keys;
                 counter_mode(key, &cm_block(salt, ssrc, index), &mut buffer[start + header_bytes..])?;
                 let mut context = hmac::Context::with_key(auth);
                 context.update(&buffer[start..]);
@@ -250,7 +251,8 @@ impl Sealer {
                 buffer.extend_from_slice(tag.as_ref());
                 buffer.extend_from_slice(&trailer);
             }
-            Cipher::Cm { key, auth, salt } => {
+            Cipher::Cm { keys, salt } => {
+                let (key, auth) = &**keys;
                 let block = cm_block(salt, ssrc, u64::from(index));
                 counter_mode(key, &block, &mut buffer[start + RTCP_HEADER_BYTES..])?;
                 buffer.extend_from_slice(&trailer);
@@ -307,7 +309,8 @@ impl RtcpOpener {
                 }
                 out.truncate(trailer_at - GCM_TAG_BYTES);
             }
-            Cipher::Cm { key, auth, salt } => {
+            Cipher::Cm { keys, salt } => {
+                let (key, auth) = &**keys;
                 let (signed, tag) = datagram.split_at(trailer_at + 4);
                 let expected = hmac::sign(auth, signed);
                 let equal =

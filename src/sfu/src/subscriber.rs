@@ -14,7 +14,7 @@ use crate::history::History;
 use crate::packet::{ExtensionIds, Header, RtpPacket, red_primary, write_header};
 use crate::relay::TrackInfo;
 use crate::rewrite::{Rewriter, Rewritten, Source};
-use crate::router::TrackState;
+use crate::router::{Feed, TrackState};
 use crate::rtcp::{self, Feedback, ReportBlock};
 use crate::sdp::{Negotiated, NegotiatedMedia, OfferedCodec, SenderSsrcs, extension};
 use crate::srtp::{MasterKeys, RtcpOpener, Sealer};
@@ -203,14 +203,25 @@ impl Subscriber {
             sender.rewriter.begin(source, packet, outgoing.clock_hz, outgoing.is_vp8);
             sender.waits_for_keyframe = false;
         }
-        let Some(rewritten) = sender.rewriter.rewrite(source, packet, outgoing.is_vp8) else { return };
-        if let Some(bytes) = sender.write(packet, outgoing, rewritten, sealer, outlet.batch) {
-            outlet.commit();
-            outlet.shard.forwarded_packets.add(1);
-            sender.packets = sender.packets.wrapping_add(1);
-            sender.octets = sender.octets.wrapping_add(bytes as u32);
-            self.resend_budget_bytes = (self.resend_budget_bytes + bytes as u64 / 2).min(RESEND_BURST_BYTES);
+        let bytes = sender.send(packet, source, outgoing, sealer, outlet).unwrap_or(0) as u64;
+        self.resend_budget_bytes = (self.resend_budget_bytes + bytes / 2).min(RESEND_BURST_BYTES);
+    }
+
+    /// Starts a picture that waits for a keyframe with what was sent since the last one, if that is not long ago.
+    /// `inbox` holds what will be forwarded anyway. False: it has to go on waiting.
+    pub(crate) fn start_from_backlog(
+        &mut self,
+        now: Instant,
+        feed: &Feed,
+        inbox: &[RtpPacket],
+        outlet: &mut Outlet<'_>,
+    ) -> bool {
+        let Some(sealer) = &mut self.sealer else { return false };
+        let mut started = true;
+        for sender in self.senders.iter_mut().filter(|s| s.waits_for_keyframe) {
+            started &= sender.start_from_backlog(now, feed, inbox, sealer, outlet).is_some();
         }
+        started
     }
 
     /// Takes an SRTCP datagram: serves NACKs from the histories, keeps the reports, returns what is left to ask for.
@@ -348,6 +359,50 @@ impl Subscriber {
 }
 
 impl Sender {
+    fn start_from_backlog(
+        &mut self,
+        now: Instant,
+        feed: &Feed,
+        inbox: &[RtpPacket],
+        sealer: &mut Sealer,
+        outlet: &mut Outlet<'_>,
+    ) -> Option<()> {
+        let track = feed.tracks.iter().position(|t| t.kind == self.kind)?;
+        if self.generation != Some(feed.generation) {
+            self.attach(feed.generation, &feed.tracks[track]);
+        }
+        let end = inbox.iter().filter(|p| usize::from(p.track) == track).map(|p| p.seq).min();
+        let history = &feed.states.get(track)?.history;
+        let first = history.backlog(now, end)?.next()?;
+        let live = history.backlog(now, end)?.last()?;
+        let source = Source { generation: feed.generation, layer: first.layer };
+        let outgoing = self.outgoing.get(usize::from(first.format)).copied().flatten()?;
+        self.rewriter.begin_backlog(source, first, live, outgoing.clock_hz, outgoing.is_vp8);
+        self.waits_for_keyframe = false;
+        for packet in history.backlog(now, end)? {
+            self.send(packet, source, outgoing, sealer, outlet);
+        }
+        Some(())
+    }
+
+    /// Gives a packet its numbers and sends it. Returns its payload's length.
+    fn send(
+        &mut self,
+        packet: &RtpPacket,
+        source: Source,
+        outgoing: Outgoing,
+        sealer: &mut Sealer,
+        outlet: &mut Outlet<'_>,
+    ) -> Option<usize> {
+        let rewritten = self.rewriter.rewrite(source, packet, outgoing.is_vp8)?;
+        let bytes = self.write(packet, outgoing, rewritten, sealer, outlet.batch)?;
+        outlet.commit();
+        outlet.shard.forwarded_packets.add(1);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(bytes as u32);
+        Some(bytes)
+    }
+
     /// Appends the protected packet to the arena and returns its payload's length.
     fn write(
         &self,

@@ -5,8 +5,10 @@
 //! its shard's mailbox.
 
 mod ice_tcp;
+mod listings;
 mod mailbox;
 mod media_thread;
+mod open;
 mod registry;
 mod types;
 
@@ -22,10 +24,10 @@ use ahash::AHashMap;
 use anyhow::Context as _;
 use bytes::Bytes;
 use freshet_media::MediaKind;
-use freshet_sfu::sdp::{Fragment, NegotiateError, Offer, VideoPreference, negotiate};
+use freshet_sfu::sdp::Fragment;
 use freshet_sfu::{
-    CloseReason, Command, Credentials, Epoch, Format, Identity, Lobby, Session, SessionId, SessionLimits,
-    SessionParams, SessionStatus, Shard, ShardConfig, ShardEvent, ShardId, ShardStatus, Whereabouts,
+    CloseReason, Command, Credentials, Epoch, Identity, Lobby, SessionId, Shard, ShardConfig, ShardEvent, ShardId,
+    ShardStatus, Whereabouts,
 };
 use rand::Rng as _;
 use tokio::net::TcpStream;
@@ -33,15 +35,14 @@ use tracing::{info, warn};
 
 use self::mailbox::{Mail, Postbox};
 use self::media_thread::{MediaThread, ThreadStatus};
-use self::registry::{Client, Ice, Record, Registry};
+use self::open::Rules;
+use self::registry::{Record, Registry};
 use crate::candidates::{CandidateSources, Interface};
-use crate::config::{Config, Takeover, WhenAbsent};
+use crate::config::Config;
 use crate::udp;
 
 pub(crate) use types::*;
 
-/// Events that wait to be entered into the registry. A shard that fills it waits.
-const EVENT_QUEUE: usize = 65_536;
 /// SRS's error numbers for the cases that have one.
 mod code {
     pub(super) const SDP_DECODE: u32 = 5012;
@@ -54,19 +55,8 @@ mod code {
     pub(super) const CONNECTIONS_EXCEED: u32 = 1074;
 }
 
-/// Rules that requests are measured by.
-#[derive(Debug)]
-struct Rules {
-    limits: SessionLimits,
-    max_sessions: usize,
-    preference: VideoPreference,
-    takeover: Takeover,
-    silent_after_millis: u64,
-    when_absent: WhenAbsent,
-    retry_after_seconds: u32,
-    tcp: bool,
-}
-
+/// Events that wait to be entered into the registry. A shard that fills it waits.
+const EVENT_QUEUE: usize = 65_536;
 #[derive(Debug)]
 struct ShardHandle {
     postbox: Postbox,
@@ -184,169 +174,9 @@ impl Engine {
         })
     }
 
-    fn try_open(&self, request: &OpenRequest) -> Result<Opened, Refusal> {
-        if self.is_draining() {
-            let detail = "the server is about to stop and takes no new sessions";
-            return Err(
-                Refusal::new(503, code::CONNECTIONS_EXCEED, "draining", detail, "try another server").retry_after(5)
-            );
-        }
-        let offer = Offer::parse(&request.offer).map_err(|e| {
-            Refusal::new(
-                400,
-                code::SDP_DECODE,
-                "bad-offer",
-                e.to_string(),
-                "send the SDP offer that the WebRTC stack made, unchanged",
-            )
-        })?;
-        let preference = request.prefer_codec.map_or(self.rules.preference, VideoPreference::First);
-        let negotiated =
-            negotiate(&offer, request.role == Role::Publish, preference).map_err(|e| not_negotiable(&e))?;
-        let credentials = self.credentials(request)?;
-        let mut rng = rand::rng();
-        let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let status = Arc::new(SessionStatus::default());
-        let extra = &request.extra_candidates;
-        let udp = self.candidates.for_texts(request.local_ip, request.host.as_deref(), extra);
-        let tcp = if self.rules.tcp { udp.clone() } else { Vec::new() };
-        let record = Record {
-            id,
-            token: SessionToken(random_text(22)),
-            client_id: random_text(8),
-            role: request.role,
-            key: request.key.clone(),
-            opened: Instant::now(),
-            client: Client {
-                ip: request.client_ip,
-                user_agent: request.user_agent.clone(),
-                query: request.query.clone(),
-            },
-            negotiated: negotiated.clone(),
-            status: Arc::clone(&status),
-            ice: Ice { remote_ufrag: offer.ufrag.clone(), local: credentials.clone(), udp, tcp },
-        };
-        let opened = Opened {
-            token: record.token.clone(),
-            client_id: record.client_id.clone(),
-            answer: String::new(),
-            etag: record.etag(),
-            ice_session: format!("{}:{}", credentials.ufrag, offer.ufrag),
-        };
-        let (udp, tcp) = (record.ice.udp.clone(), record.ice.tcp.clone());
-        let replaced = self.reserve(record)?;
-        let params = SessionParams {
-            id,
-            key: request.key.clone(),
-            offer: &offer,
-            negotiated: &negotiated,
-            identity: &self.identity,
-            credentials,
-            udp: &udp,
-            tcp: &tcp,
-            limits: self.rules.limits,
-            status,
-            random: &mut || rng.random(),
-        };
-        match Session::open(params, Instant::now()) {
-            Ok((session, answer)) => {
-                if let Some(replaced) = replaced {
-                    self.end(replaced, CloseReason::Replaced);
-                }
-                self.lobby.admit(session);
-                Ok(Opened { answer, ..opened })
-            }
-            Err(e) => {
-                self.registry().remove(id, CloseReason::Failed);
-                let hint = "report the offer: it should have been understood";
-                Err(Refusal::new(400, code::SDP_NEGOTIATE, "bad-offer", e.to_string(), hint))
-            }
-        }
-    }
-
-    fn credentials(&self, request: &OpenRequest) -> Result<Credentials, Refusal> {
-        let Some((ufrag, pwd)) = &request.ice_credentials else {
-            return Ok(Credentials { ufrag: random_text(8), pwd: random_text(32) });
-        };
-        let ice_chars = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
-        if (4..=32).contains(&ufrag.len()) && (22..=32).contains(&pwd.len()) && ice_chars(ufrag) && ice_chars(pwd) {
-            return Ok(Credentials { ufrag: ufrag.clone(), pwd: pwd.clone() });
-        }
-        let detail = "ice-ufrag has to be 4 to 32 and ice-pwd 22 to 32 letters, digits, + or /";
-        Err(Refusal::new(
-            400,
-            code::INVALID_ICE,
-            "bad-ice-credentials",
-            detail,
-            "leave both out: the server draws its own",
-        ))
-    }
-
-    /// Enters the session, if the stream takes it. Returns the publisher whose place it takes.
-    fn reserve(&self, record: Record) -> Result<Option<SessionId>, Refusal> {
-        let mut registry = self.registry();
-        if registry.sessions.len() >= self.rules.max_sessions {
-            let detail = format!("{} sessions are open, which is the limit", registry.sessions.len());
-            let hint = "try again later, or raise rtc.max_sessions";
-            return Err(Refusal::new(503, code::CONNECTIONS_EXCEED, "too-many-sessions", detail, hint).retry_after(5));
-        }
-        let replaced = match record.role {
-            Role::Publish => self.check_publisher(&registry, &record)?,
-            Role::Play => {
-                self.check_viewer(&registry, &record)?;
-                None
-            }
-        };
-        registry.insert(record, || format!("vid-{}", random_text(7).to_lowercase()));
-        Ok(replaced)
-    }
-
-    fn check_publisher(&self, registry: &Registry, new: &Record) -> Result<Option<SessionId>, Refusal> {
-        let Some(present) = registry.publisher(&new.key) else { return Ok(None) };
-        let now = self.epoch.millis(Instant::now());
-        let last = match present.status.last_media_millis.value() {
-            // Nothing yet: it counts from its offer.
-            0 => self.epoch.millis(present.opened),
-            millis => millis,
-        };
-        let silent = now.saturating_sub(last) >= self.rules.silent_after_millis;
-        let replace = match self.rules.takeover {
-            Takeover::Reject => false,
-            Takeover::Replace => true,
-            Takeover::ReplaceIfSilent => silent,
-        };
-        if replace {
-            return Ok(Some(present.id));
-        }
-        let detail = format!(
-            "{} is being published by client {} since {} s",
-            new.key,
-            present.client_id,
-            present.opened.elapsed().as_secs()
-        );
-        let hint = "stop that publisher, choose another stream name, or set publish.takeover";
-        Err(Refusal::new(409, code::STREAM_BUSY, "stream-busy", detail, hint).retry_after(2))
-    }
-
-    fn check_viewer(&self, registry: &Registry, new: &Record) -> Result<(), Refusal> {
-        if registry.publisher(&new.key).is_none() && self.rules.when_absent == WhenAbsent::Refuse {
-            let detail = format!("nobody publishes {}", new.key);
-            let hint = "start the publisher, or set play.when_absent to \"wait\"";
-            let refusal = Refusal::new(409, code::NO_PUBLISHER, "stream-absent", detail, hint);
-            return Err(refusal.retry_after(self.rules.retry_after_seconds));
-        }
-        let Some(mismatch) = registry.mismatch(&new.key, &new.negotiated) else { return Ok(()) };
-        let registry::Mismatch { kind, published, offered } = mismatch;
-        let detail = format!("{} is published with {kind} codec {published}; the player offers {offered}", new.key);
-        let hint = "publish with a codec that the player has, H.264 for most, or play with another client";
-        Err(Refusal::new(406, code::CODEC, "codec-mismatch", detail, hint))
-    }
-
-    /// The live session of that token.
-    pub(crate) fn session(&self, token: &SessionToken) -> Option<SessionView> {
-        let registry = self.registry();
-        let record = registry.by_token(token)?;
-        Some(SessionView { role: record.role, key: record.key.clone(), etag: record.etag() })
+    /// Whether a session of that token is live.
+    pub(crate) fn has_session(&self, token: &SessionToken) -> bool {
+        self.registry().by_token(token).is_some()
     }
 
     /// Trickle or ICE restart (RFC 9725 §4.3).
@@ -443,10 +273,10 @@ impl Engine {
 
     /// Takes a session out of the registry at once and tells its shard.
     fn end(&self, id: SessionId, reason: CloseReason) {
-        if let Whereabouts::At(shard) = self.lobby.withdraw(id) {
-            if !self.post(shard, Mail::Command(Command::Close { id, reason })) {
-                warn!(shard = shard.0, "a media thread does not take commands; the session will end by silence");
-            }
+        if let Whereabouts::At(shard) = self.lobby.withdraw(id)
+            && !self.post(shard, Mail::Command(Command::Close { id, reason }))
+        {
+            warn!(shard = shard.0, "a media thread does not take commands; the session will end by silence");
         }
         self.forget(id, reason);
     }
@@ -485,91 +315,6 @@ impl Engine {
         self.shards.get(usize::from(shard.0)).is_some_and(|s| s.postbox.post(mail))
     }
 
-    /// All streams that have a publisher or a viewer, by name.
-    pub(crate) fn streams(&self) -> Vec<StreamSnapshot> {
-        let registry = self.registry();
-        let mut all: AHashMap<_, StreamSnapshot> = registry
-            .streams
-            .iter()
-            .map(|(key, stream)| {
-                let publisher = stream.publisher.and_then(|id| registry.sessions.get(&id));
-                let snapshot = StreamSnapshot {
-                    id: stream.id.clone(),
-                    key: key.clone(),
-                    publisher: publisher.map(|p| p.client_id.clone()),
-                    live_for: stream.live_since.map(|at| at.elapsed()),
-                    viewers: stream.viewers,
-                    tracks: publisher.map(tracks).unwrap_or_default(),
-                    frames: publisher.map_or(0, |p| p.status.tracks[1].frames.value()),
-                    recv_bytes: publisher.map_or(0, |p| p.status.recv_bytes.value()),
-                    send_bytes: stream.past_sent_bytes,
-                    recv_bps: publisher.map_or(0, |p| p.status.recv_bps.value()),
-                    send_bps: 0,
-                };
-                (key, snapshot)
-            })
-            .collect();
-        for viewer in registry.sessions.values().filter(|r| r.role == Role::Play) {
-            if let Some(stream) = all.get_mut(&viewer.key) {
-                stream.send_bytes += viewer.status.sent_bytes.value();
-                stream.send_bps += viewer.status.sent_bps.value();
-            }
-        }
-        let mut sorted: Vec<StreamSnapshot> = all.into_values().collect();
-        sorted.sort_by(|a, b| a.key.cmp(&b.key));
-        sorted
-    }
-
-    /// All sessions, the oldest first.
-    pub(crate) fn clients(&self) -> Vec<ClientSnapshot> {
-        let registry = self.registry();
-        let mut records: Vec<&Record> = registry.sessions.values().collect();
-        records.sort_by_key(|r| r.id);
-        let stream_id = |r: &Record| registry.streams.get(&r.key).map(|s| s.id.clone()).unwrap_or_default();
-        records
-            .into_iter()
-            .map(|r| ClientSnapshot {
-                id: r.client_id.clone(),
-                role: r.role,
-                key: r.key.clone(),
-                stream_id: stream_id(r),
-                ip: r.client.ip,
-                user_agent: r.client.user_agent.clone(),
-                query: r.client.query.clone(),
-                alive: r.opened.elapsed(),
-                connected: r.status.is_connected(),
-                path: r.status.path().map(|(protocol, remote)| (protocol.as_str(), remote)),
-                recv_bytes: r.status.recv_bytes.value(),
-                send_bytes: r.status.sent_bytes.value(),
-                recv_bps: r.status.recv_bps.value(),
-                send_bps: r.status.sent_bps.value(),
-                rtt: r.status.rtt(),
-                loss_permille: r.status.loss_permille(),
-                nacks: r.status.nacks.value(),
-                plis: r.status.keyframe_requests.value(),
-            })
-            .collect()
-    }
-
-    /// Counters for `/metrics`.
-    pub(crate) fn metrics(&self) -> MetricsSnapshot {
-        let registry = self.registry();
-        let publishers = registry.sessions.values().filter(|r| r.role == Role::Publish).count();
-        let mut refused: Vec<(&'static str, u64)> = registry.refused.iter().map(|(k, n)| (*k, *n)).collect();
-        let mut closed: Vec<(&'static str, u64)> = registry.closed.iter().map(|(k, n)| (k.as_str(), *n)).collect();
-        refused.sort_unstable();
-        closed.sort_unstable();
-        MetricsSnapshot {
-            shards: self.shards.iter().map(shard_snapshot).collect(),
-            streams: registry.streams.values().filter(|s| s.publisher.is_some()).count(),
-            publishers,
-            viewers: registry.sessions.len() - publishers,
-            sessions_opened: registry.opened,
-            refused,
-            closed,
-        }
-    }
-
     /// From now on `open` answers 503.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -603,78 +348,6 @@ impl ice_tcp::FindShard for Engine {
         // A session that has no shard yet is seated where its first check goes: spread them by the peer's port.
         let shard = home.map_or(usize::from(peer.port()) % self.shards.len(), |s| usize::from(s.0));
         Some(&self.shards.get(shard)?.postbox)
-    }
-}
-
-impl Rules {
-    fn new(config: &Config) -> Rules {
-        Rules {
-            limits: SessionLimits { connect: config.rtc.connect_timeout, silence: config.rtc.session_timeout },
-            max_sessions: config.rtc.max_sessions,
-            preference: config.rtc.prefer_codec.map_or(VideoPreference::Offered, VideoPreference::First),
-            takeover: config.publish.takeover,
-            silent_after_millis: config.publish.silent_after.as_millis() as u64,
-            when_absent: config.play.when_absent,
-            retry_after_seconds: config.play.retry_after_seconds,
-            tcp: config.rtc.tcp,
-        }
-    }
-}
-
-fn not_negotiable(error: &NegotiateError) -> Refusal {
-    let (status, hint) = match error {
-        NegotiateError::NoDirection { sending: true } => {
-            (400, "add the tracks to the peer connection before createOffer")
-        }
-        NegotiateError::NoDirection { sending: false } => (400, "add recvonly transceivers before createOffer"),
-        NegotiateError::TooMany(_) => (406, "publish a second track of a kind as a stream of its own"),
-        NegotiateError::NoCodec { .. } => (406, "offer H.264, H.265, VP8, VP9 or AV1 and Opus, PCMU or PCMA"),
-        NegotiateError::NotBundled(_) => (400, "use bundlePolicy \"max-bundle\""),
-    };
-    let kind = if status == 406 { "codec-mismatch" } else { "bad-offer" };
-    let kind = if matches!(error, NegotiateError::TooMany(_)) { "too-many-tracks" } else { kind };
-    Refusal::new(status, code::SDP_NEGOTIATE, kind, error.to_string(), hint)
-}
-
-fn tracks(publisher: &Record) -> Vec<TrackSnapshot> {
-    let track = |m: &freshet_sfu::sdp::NegotiatedMedia| {
-        let status = &publisher.status.tracks[usize::from(m.kind == MediaKind::Video)];
-        // Before the first packet: what browsers send first is what stands first.
-        let format = Format::new(m.codecs.get(status.format().unwrap_or(0))?);
-        Some(TrackSnapshot {
-            kind: m.kind,
-            codec: format.codec,
-            clock_hz: format.clock_hz,
-            fmtp: format.fmtp,
-            channels: format.channels,
-            size: None,
-            layers: status.layers(),
-        })
-    };
-    publisher.negotiated.media.iter().filter_map(track).collect()
-}
-
-fn shard_snapshot(shard: &ShardHandle) -> ShardSnapshot {
-    let s = &shard.status;
-    ShardSnapshot {
-        sessions: s.sessions.value(),
-        recv_packets: s.recv_packets.value(),
-        recv_bytes: s.recv_bytes.value(),
-        sent_packets: s.sent_packets.value(),
-        sent_bytes: s.sent_bytes.value(),
-        send_calls: shard.thread.send_calls.value(),
-        published_packets: s.published_packets.value(),
-        forwarded_packets: s.forwarded_packets.value(),
-        retransmitted_packets: s.retransmitted_packets.value(),
-        nacks: s.nacks.value(),
-        keyframe_requests: s.keyframe_requests.value(),
-        keyframe_requests_sent: s.keyframe_requests_sent.value(),
-        drop_stranger: s.drop_stranger.value(),
-        drop_stun: s.drop_stun.value(),
-        drop_malformed: s.drop_malformed.value(),
-        drop_send: shard.thread.drop_send.value(),
-        drop_relay: shard.thread.drop_relay.value(),
-        drop_codec: s.drop_codec.value(),
     }
 }
 

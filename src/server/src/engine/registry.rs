@@ -31,7 +31,6 @@ pub(super) struct Record {
 pub(super) struct Client {
     pub(super) ip: IpAddr,
     pub(super) user_agent: String,
-    pub(super) query: String,
 }
 
 /// The ICE session of a record.

@@ -50,8 +50,6 @@ pub(crate) struct OpenRequest {
     pub(crate) client_ip: IpAddr,
     /// `User-Agent`, for logs and listings.
     pub(crate) user_agent: String,
-    /// The raw query string, for listings and hooks.
-    pub(crate) query: String,
     /// The local address on which the HTTP request arrived: the likeliest candidate of all.
     pub(crate) local_ip: IpAddr,
     /// Host part of the URL that the client used, without port (a name or an address).
@@ -69,8 +67,6 @@ pub(crate) struct OpenRequest {
 pub(crate) struct Opened {
     /// Names the session in its URL.
     pub(crate) token: SessionToken,
-    /// Short public name of the session in logs and listings.
-    pub(crate) client_id: String,
     /// The SDP answer.
     pub(crate) answer: String,
     /// Entity tag of the ICE session, quoted, ready for the `ETag` header.
@@ -127,17 +123,6 @@ pub(crate) enum Patched {
         /// New quoted entity tag.
         etag: String,
     },
-}
-
-/// A live session, as the HTTP side needs it.
-#[derive(Debug, Clone)]
-pub(crate) struct SessionView {
-    /// Publish or play.
-    pub(crate) role: Role,
-    /// Its stream.
-    pub(crate) key: StreamKey,
-    /// Current entity tag.
-    pub(crate) etag: String,
 }
 
 /// One stream, for listings.
@@ -201,8 +186,6 @@ pub(crate) struct ClientSnapshot {
     pub(crate) ip: IpAddr,
     /// `User-Agent`.
     pub(crate) user_agent: String,
-    /// Raw query string of the request.
-    pub(crate) query: String,
     /// How long it has existed.
     pub(crate) alive: Duration,
     /// ICE and DTLS are up.

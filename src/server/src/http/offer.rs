@@ -155,8 +155,6 @@ pub(super) struct Offer<'a> {
     pub(super) sdp: String,
     /// Holds `eip`, `candidate`, `codec` and ICE credentials.
     pub(super) options: Query<'a>,
-    /// The query that belongs to the stream, for listings and hooks.
-    pub(super) stream_query: &'a str,
 }
 
 /// Asks the media side to open a session.
@@ -167,7 +165,6 @@ pub(super) fn open(state: &AppState, caller: Caller, offer: Offer<'_>) -> Result
         offer: offer.sdp,
         client_ip: caller.client_ip,
         user_agent: caller.user_agent,
-        query: offer.stream_query.to_owned(),
         local_ip: caller.local_ip,
         host: caller.host,
         extra_candidates: offer.options.get_all(&["eip", "candidate"]).take(MAX_EXTRA_CANDIDATES).collect(),

@@ -11,11 +11,6 @@ impl<'a> Query<'a> {
         Query { raw }
     }
 
-    /// The query as it came.
-    pub(super) fn raw(self) -> &'a str {
-        self.raw
-    }
-
     /// The first value of that name, [`None`] when it is absent or empty.
     pub(super) fn get(self, name: &str) -> Option<String> {
         self.value(name).map(|value| percent_decode(&value.replace('+', " ")))

@@ -1,14 +1,13 @@
 //! What the HTTP side needs of the media side. A trait, so that the router is tested without sockets and shards.
 
 use crate::engine::{
-    ClientSnapshot, Engine, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, SessionView,
-    StreamSnapshot,
+    ClientSnapshot, Engine, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
 };
 
 /// Sessions and streams, as [`Engine`] keeps them; see there for what each call does.
 pub(crate) trait Sessions: Send + Sync {
     fn open(&self, request: OpenRequest) -> Result<Opened, Refusal>;
-    fn session(&self, token: &SessionToken) -> Option<SessionView>;
+    fn has_session(&self, token: &SessionToken) -> bool;
     fn patch(&self, token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal>;
     fn close(&self, token: &SessionToken) -> Option<Role>;
     fn kick(&self, client_id: &str) -> bool;
@@ -23,8 +22,8 @@ impl Sessions for Engine {
         Engine::open(self, request)
     }
 
-    fn session(&self, token: &SessionToken) -> Option<SessionView> {
-        Engine::session(self, token)
+    fn has_session(&self, token: &SessionToken) -> bool {
+        Engine::has_session(self, token)
     }
 
     fn patch(&self, token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal> {

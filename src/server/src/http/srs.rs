@@ -87,7 +87,7 @@ fn sdp_open(state: &AppState, role: Role, call: &Call) -> Result<(Opened, Stream
     let vhost = stream_url::vhost_of(query);
     let key = stream_url::stream_key(vhost.as_deref(), &[own_host], &app(query), &stream(query))?;
     let sdp = offer::offer_text(&call.body)?;
-    let offer = Offer { role, key: key.clone(), sdp, options: query, stream_query: query.raw() };
+    let offer = Offer { role, key: key.clone(), sdp, options: query };
     Ok((offer::open(state, call.caller.clone(), offer)?, key))
 }
 
@@ -188,5 +188,5 @@ fn json_open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusa
     let sdp = offer::offer_text(sdp.as_bytes())?;
     // The client will look for media where it believes the stream to be.
     let caller = call.caller.clone().looking_for(&url.host);
-    offer::open(state, caller, Offer { role, key, sdp, options, stream_query: &url.query })
+    offer::open(state, caller, Offer { role, key, sdp, options })
 }

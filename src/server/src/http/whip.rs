@@ -72,7 +72,7 @@ fn open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
     }
     let key = key_from_path(call.uri.path())?;
     let sdp = offer::offer_text(&call.body)?;
-    let offer = Offer { role, key, sdp, options: query, stream_query: query.raw() };
+    let offer = Offer { role, key, sdp, options: query };
     offer::open(state, call.caller.clone(), offer)
 }
 
@@ -112,9 +112,10 @@ async fn session_options() -> Response {
 }
 
 async fn represent(State(state): State<Arc<AppState>>, Path(token): Path<String>) -> Response {
-    match state.sessions.session(&SessionToken::from_url(&token)) {
-        Some(_) => StatusCode::NO_CONTENT.into_response(),
-        None => problem::response(&problem::no_session()),
+    if state.sessions.has_session(&SessionToken::from_url(&token)) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        problem::response(&problem::no_session())
     }
 }
 
@@ -144,7 +145,9 @@ pub(super) fn patch_session(state: &AppState, token: &str, call: &Call) -> Respo
 }
 
 fn try_patch(state: &AppState, token: &SessionToken, call: &Call) -> Result<Patched, Refusal> {
-    state.sessions.session(token).ok_or_else(problem::no_session)?;
+    if !state.sessions.has_session(token) {
+        return Err(problem::no_session());
+    }
     let media_type = call.media_type().unwrap_or("of no stated type");
     if !media_type.eq_ignore_ascii_case(SDP_FRAGMENT) {
         return Err(wrong_type(media_type, SDP_FRAGMENT));

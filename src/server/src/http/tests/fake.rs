@@ -6,8 +6,8 @@ use std::time::Duration;
 use freshet_media::{Codec, MediaKind, StreamKey};
 
 use crate::engine::{
-    ClientSnapshot, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, SessionView,
-    StreamSnapshot, TrackSnapshot,
+    ClientSnapshot, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
+    TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
 
@@ -39,16 +39,14 @@ impl Sessions for FakeSessions {
         *self.live.lock().unwrap() = Some(request);
         Ok(Opened {
             token: SessionToken::from_url(TOKEN),
-            client_id: "c1".into(),
             answer: "v=0\r\nanswer\r\n".into(),
             etag: ETAG.into(),
             ice_session: "us:them".into(),
         })
     }
 
-    fn session(&self, token: &SessionToken) -> Option<SessionView> {
-        let request = self.opened().filter(|_| token.as_str() == TOKEN)?;
-        Some(SessionView { role: request.role, key: request.key, etag: ETAG.into() })
+    fn has_session(&self, token: &SessionToken) -> bool {
+        self.opened().is_some() && token.as_str() == TOKEN
     }
 
     fn patch(&self, _token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal> {
@@ -65,7 +63,9 @@ impl Sessions for FakeSessions {
     }
 
     fn close(&self, token: &SessionToken) -> Option<Role> {
-        self.session(token)?;
+        if !self.has_session(token) {
+            return None;
+        }
         self.live.lock().unwrap().take().map(|request| request.role)
     }
 
@@ -85,7 +85,6 @@ impl Sessions for FakeSessions {
             stream_id: "vid-cam00".into(),
             ip: "198.51.100.7".parse().unwrap(),
             user_agent: "test".into(),
-            query: "token=secret".into(),
             alive: Duration::from_millis(1500),
             connected: true,
             path: Some(("udp", "198.51.100.7:4000".parse().unwrap())),

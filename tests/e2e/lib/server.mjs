@@ -1,0 +1,87 @@
+// The built server as a child process: fresh, on ports of its own, with its log kept.
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { until } from './peers.mjs';
+
+export const tests = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
+export const cache = path.join(tests, '.cache');
+export const binary = process.env.FRESHET ?? path.join(tests, '../target/release/freshet');
+const HTTP_PORT = 18080;
+const HTTPS_PORT = 18443;
+const RTC_PORT = 28000;
+
+/** Removes what servers of earlier runs have left in the cache. */
+export function clearLogs() {
+  fs.mkdirSync(cache, { recursive: true });
+  for (const name of fs.readdirSync(cache)) {
+    if (name.startsWith('server-')) fs.rmSync(path.join(cache, name), { recursive: true, force: true });
+  }
+}
+
+/** Starts a server at that address. `extra`: further lines of configuration. */
+export async function startServer({ address = '127.0.0.1', extra = '' } = {}) {
+  const folder = fs.mkdtempSync(path.join(cache, 'server-'));
+  const http = [...new Set(['127.0.0.1', address])].map(host => `"${host}:${HTTP_PORT}"`);
+  const config = path.join(folder, 'freshet.toml');
+  fs.writeFileSync(config, `[http]
+listen = [${http.join(', ')}]
+
+[https]
+listen = ["${address}:${HTTPS_PORT}"]
+
+[rtc]
+listen = "${address}:${RTC_PORT}"
+candidates = ["${address}"]
+${extra}`);
+  const log = fs.openSync(path.join(folder, 'log'), 'w');
+  const child = spawn(binary, ['-c', config], { cwd: folder, stdio: ['ignore', log, log] });
+  const server = new Server(child, folder, address);
+  try {
+    await until('/healthz', 10_000, () => {
+      if (child.exitCode !== null) throw new Error(`the server ended at once:\n${server.log()}`);
+      return fetch(`${server.local}/healthz`).then(response => response.ok, () => false);
+    });
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
+  return server;
+}
+
+class Server {
+  constructor(child, folder, address) {
+    Object.assign(this, { child, folder, address });
+    this.local = `http://127.0.0.1:${HTTP_PORT}`;
+    this.base = `http://${address}:${HTTP_PORT}`;
+    this.secure = `https://${address}:${HTTPS_PORT}`;
+    this.rtcPort = RTC_PORT;
+    this.exited = new Promise(done => child.on('exit', (code, signal) => done({ code, signal })));
+  }
+
+  urls(name) {
+    return { whip: `${this.base}/whip/live/${name}`, whep: `${this.base}/whep/live/${name}` };
+  }
+
+  rssMb() {
+    return Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${this.child.pid}/status`, 'utf8'))[1]) / 1024;
+  }
+
+  log() {
+    return fs.readFileSync(path.join(this.folder, 'log'), 'utf8').slice(-3000);
+  }
+
+  async api(route) {
+    return (await fetch(`${this.local}${route}`)).json();
+  }
+
+  /** Ends it with that signal; `{ code, signal }`. One that does not end in 10 s is killed. */
+  async stop(signal = 'SIGTERM') {
+    this.child.kill(signal);
+    const killer = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
+    const result = await this.exited;
+    clearTimeout(killer);
+    return result;
+  }
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// End-to-end tests: the built server against clients that we did not write.
+//   node tests/e2e/run.mjs [TEXT...]     only the cases whose "group: name" contains one of the texts
+import { clearLogs } from './lib/server.mjs';
+import { runAll } from './lib/suite.mjs';
+import './groups/codecs.mjs';
+import './groups/sessions.mjs';
+import './groups/pages.mjs';
+import './groups/clients.mjs';
+import './groups/network.mjs';
+import './groups/hostile.mjs';
+import './groups/settings.mjs';
+import './groups/lifecycle.mjs';
+
+clearLogs();
+const { passed, failed } = await runAll(process.argv.slice(2));
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed || !passed ? 1 : 0);
