@@ -53,6 +53,16 @@ impl History {
         }
     }
 
+    /// How much later than its successor a packet comes, [`None`] in the usual case that it is the newest.
+    pub(crate) fn lateness(&self, packet: &RtpPacket) -> Option<Duration> {
+        /// A packet further back was not held up by a loss.
+        const REACH: u64 = 64;
+        let (_, newest) = self.newest.filter(|(layer, seq)| *layer == packet.layer && *seq > packet.seq)?;
+        let successor = (packet.seq + 1..=newest.min(packet.seq + REACH))
+            .find_map(|seq| self.get(packet.arrival, packet.layer, seq))?;
+        Some(packet.arrival.saturating_duration_since(successor.arrival))
+    }
+
     /// Several packets of one keyframe open it: parameter sets, slices. The first of them counts.
     fn note_keyframe(&mut self, packet: &RtpPacket) {
         let (layer, seq, timestamp) = (packet.layer, packet.seq, packet.timestamp);

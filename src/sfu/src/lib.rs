@@ -19,6 +19,7 @@ mod format;
 mod history;
 mod lobby;
 mod packet;
+mod patience;
 mod publisher;
 mod relay;
 mod rewrite;

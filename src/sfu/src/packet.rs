@@ -46,6 +46,7 @@ pub(crate) struct ExtensionIds {
     pub(crate) mid: u8,
     pub(crate) audio_level: u8,
     pub(crate) video_orientation: u8,
+    pub(crate) playout_delay: u8,
 }
 
 /// The fields of an outgoing header that differ from packet to packet.
@@ -59,6 +60,8 @@ pub(crate) struct Header<'a> {
     pub(crate) ids: ExtensionIds,
     pub(crate) mid: &'a [u8],
     pub(crate) extensions: Extensions,
+    /// Minimum and maximum as on the wire, 24 bits.
+    pub(crate) playout_delay: Option<u32>,
 }
 
 /// Appends an RTP header (RFC 3550 §5.1) with one-byte extensions and returns its length.
@@ -81,6 +84,10 @@ pub(crate) fn write_header(out: &mut Vec<u8>, h: &Header<'_>) -> usize {
         if let (1.., Some(value)) = (id, value) {
             out.extend_from_slice(&[id << 4, value]);
         }
+    }
+    if let (1.., Some(value)) = (h.ids.playout_delay, h.playout_delay) {
+        let [_, a, b, c] = value.to_be_bytes();
+        out.extend_from_slice(&[h.ids.playout_delay << 4 | 2, a, b, c]);
     }
     if out.len() == body {
         out.truncate(body - 4);
@@ -125,6 +132,7 @@ mod tests {
             ids: ExtensionIds::default(),
             mid: b"",
             extensions: Extensions::default(),
+            playout_delay: Some(5),
         };
         assert_eq!(write_header(&mut out, &h), 12);
         assert_eq!(out[3..], [0x80, 0xe0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
@@ -139,9 +147,10 @@ mod tests {
             seq: 0,
             timestamp: 0,
             ssrc: 0,
-            ids: ExtensionIds { mid: 4, audio_level: 1, video_orientation: 0 },
+            ids: ExtensionIds { mid: 4, audio_level: 1, video_orientation: 0, playout_delay: 0 },
             mid: b"0",
             extensions: Extensions { audio_level: Some(0x85), video_orientation: Some(1) },
+            playout_delay: None,
         };
         assert_eq!(write_header(&mut out, &h), 20);
         assert_eq!(out[12..], [0xbe, 0xde, 0, 1, 0x40, b'0', 0x10, 0x85]);

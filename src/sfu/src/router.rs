@@ -10,6 +10,7 @@ use freshet_media::StreamKey;
 use crate::clock::{ClockReference, Epoch, UnixMicros};
 use crate::history::History;
 use crate::packet::{RtpPacket, TrackIndex};
+use crate::patience::Lateness;
 use crate::relay::{RelayMessage, SessionId, ShardId, TrackInfo};
 use crate::shard::SessionIndex;
 
@@ -25,6 +26,8 @@ pub(crate) struct StreamIndex(usize);
 pub(crate) struct TrackState {
     pub(crate) history: History,
     pub(crate) reference: Option<ClockReference>,
+    /// What repairs on the publisher's leg have lately taken.
+    pub(crate) lateness: Lateness,
     newest: Option<(u32, Instant)>,
     clock_hz: u32,
 }
@@ -38,6 +41,9 @@ impl TrackState {
         // Until the publisher's first sender report, arrival stands in.
         let arrival = || ClockReference { rtp: packet.timestamp, wall: epoch.wall(packet.arrival) };
         self.reference.get_or_insert_with(arrival);
+        if let Some(late_by) = self.history.lateness(packet) {
+            self.lateness.note(late_by, packet.arrival);
+        }
         self.history.insert(packet);
     }
 
@@ -139,6 +145,11 @@ impl Router {
             self.dirty.retain(|i| *i != index);
             self.free.push(index.0);
         }
+    }
+
+    /// Number of streams.
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
     }
 
     /// Every stream.

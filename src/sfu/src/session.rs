@@ -347,6 +347,7 @@ impl Session {
         let feed = self.stream.and_then(|s| desk.router.stream(s)).and_then(|s| s.feed.as_ref());
         if let (true, Some(feed)) = (self.ready, feed) {
             let outlet = &mut Outlet { batch: desk.batch, path, status: &self.status, shard: desk.shard };
+            subscriber.update_patience(desk.now, &feed.tracks, &feed.states, self.status.rtt());
             subscriber.send_reports(desk.now, feed.generation, &feed.tracks, &feed.states, outlet);
         }
     }

@@ -211,6 +211,11 @@ impl Shard {
         self.by_id.len()
     }
 
+    /// Number of streams that have a publisher or a viewer, here or announced by another shard.
+    pub fn streams(&self) -> usize {
+        self.router.len()
+    }
+
     fn handle_datagram(&mut self, now: Instant, path: Path, payload: &[u8], came_from: Option<ShardId>) {
         let address = (path.protocol, path.remote);
         if let Some(index) = self.by_address.get(&address).copied() {

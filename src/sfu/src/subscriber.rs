@@ -12,6 +12,7 @@ use crate::clock::ntp;
 use crate::format::best_match;
 use crate::history::History;
 use crate::packet::{ExtensionIds, Header, RtpPacket, red_primary, write_header};
+use crate::patience::Patience;
 use crate::relay::TrackInfo;
 use crate::rewrite::{Rewriter, Rewritten, Source};
 use crate::router::{Feed, TrackState};
@@ -43,6 +44,7 @@ struct Sender {
     octets: u32,
     /// Middle 32 bits of the NTP time of the last sender report, and when it was sent.
     last_report: Option<(u32, Instant)>,
+    patience: Patience,
 }
 
 /// How a format of the publisher is sent.
@@ -58,6 +60,8 @@ struct Outgoing {
 impl Sender {
     fn new(media: &NegotiatedMedia, ssrcs: SenderSsrcs, random: u64) -> Sender {
         let id = |uri| media.extension_id(uri).unwrap_or(0);
+        // Without RTX a packet is sent again as it was; its header must not have changed by then (see `srtp`).
+        let has_rtx = ssrcs.rtx.is_some() && media.codecs.iter().all(|c| c.rtx.is_some());
         // The one-byte form holds 16 bytes (RFC 8285 §4.2).
         let mid = Some(media.mid.as_bytes()).filter(|m| m.len() <= 16).unwrap_or_default().to_vec();
         Sender {
@@ -68,6 +72,7 @@ impl Sender {
                 mid: if mid.is_empty() { 0 } else { id(extension::MID) },
                 audio_level: id(extension::AUDIO_LEVEL),
                 video_orientation: id(extension::VIDEO_ORIENTATION),
+                playout_delay: if has_rtx { id(extension::PLAYOUT_DELAY) } else { 0 },
             },
             mid,
             rewriter: Rewriter::new(random),
@@ -78,6 +83,7 @@ impl Sender {
             packets: 0,
             octets: 0,
             last_report: None,
+            patience: Patience::default(),
         }
     }
 
@@ -303,6 +309,7 @@ impl Subscriber {
         }
         outlet.commit();
         outlet.shard.retransmitted_packets.add(1);
+        sender.patience.resent();
         self.resend_budget_bytes -= bytes;
         Some(())
     }
@@ -347,6 +354,21 @@ impl Subscriber {
             outlet.commit();
         } else {
             outlet.batch.abandon();
+        }
+    }
+
+    /// Called about once a second: adjusts how long the player should wait for repairs.
+    pub(crate) fn update_patience(
+        &mut self,
+        now: Instant,
+        tracks: &[TrackInfo],
+        states: &[TrackState],
+        rtt: Option<Duration>,
+    ) {
+        for sender in self.senders.iter_mut().filter(|s| s.kind == MediaKind::Video) {
+            let Some(track) = tracks.iter().position(|t| t.kind == sender.kind) else { continue };
+            let upstream = states.get(track).map(|s| s.lateness.value(now)).unwrap_or_default();
+            sender.patience.update(upstream, rtt);
         }
     }
 
@@ -399,6 +421,7 @@ impl Sender {
         outlet.commit();
         outlet.shard.forwarded_packets.add(1);
         self.packets = self.packets.wrapping_add(1);
+        self.patience.sent();
         self.octets = self.octets.wrapping_add(bytes as u32);
         Some(bytes)
     }
@@ -466,6 +489,7 @@ impl Sender {
             ids: self.ids,
             mid: &self.mid,
             extensions: packet.extensions,
+            playout_delay: self.patience.playout_delay(),
         }
     }
 }
