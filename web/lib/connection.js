@@ -8,6 +8,8 @@ import { candidateAddresses, iceFragment, restartedAnswer } from './sdpfrag.js';
 const CONNECT_TIMEOUT_MS = 12_000;
 /** Candidates of one gathering run arrive within a few milliseconds of each other: one PATCH carries them all. */
 const TRICKLE_BATCH_MS = 30;
+/** A server that does not answer the DELETE must not keep the camera on. */
+const DELETE_PATIENCE_MS = 1000;
 /** The server forgets a silent session after 10 s by default, so recovering for longer is of no use. */
 const RECOVERY_LIMIT_MS = 12_000;
 const RECOVERY_STEP_MS = 3_000;
@@ -25,6 +27,7 @@ export class Connection {
   #options;
   #resource;
   #abort = new AbortController();
+  #closing = false;
   #answer = '';
   #offer = '';
   /** @type {RTCIceCandidate[]} */
@@ -96,8 +99,12 @@ export class Connection {
   }
 
   async close() {
+    // The server ends the session as soon as it sees DTLS close; the DELETE has to come first to find it.
+    this.#closing = true;
+    const deleted = this.#resource.delete();
+    await Promise.race([deleted, new Promise((resolve) => setTimeout(resolve, DELETE_PATIENCE_MS))]);
     this.#lose(null);
-    await this.#resource.delete();
+    await deleted;
   }
 
   /** @param {SessionError | null} error */
@@ -122,7 +129,7 @@ export class Connection {
   #watch() {
     const { pc } = this;
     const closed = [...pc.getSenders(), ...pc.getReceivers()].some((s) => s.transport?.state === 'closed' || s.transport?.state === 'failed');
-    if (this.#abort.signal.aborted) return;
+    if (this.#closing || this.#abort.signal.aborted) return;
     if (closed || pc.connectionState === 'closed') this.#lose(gone());
     else if (pc.connectionState === 'disconnected' || pc.connectionState === 'failed') void this.#recover();
   }

@@ -156,7 +156,9 @@ impl MediaSocket {
                             rest.into_iter().for_each(|m| self.push(&mut buffers.pending, m));
                         }
                         Some(libc::EAGAIN | libc::ENOBUFS) => {
-                            report.dropped += buffers.pending[at..].iter().map(|m| m.segments() as u64).sum::<u64>();
+                            let rest = &buffers.pending[at..];
+                            report.dropped += rest.iter().map(|m| m.segments() as u64).sum::<u64>();
+                            report.no_room = rest.iter().map(|m| m.path).collect();
                             return report;
                         }
                         // Unreachable, refused, filtered: this peer's affair.
@@ -186,12 +188,14 @@ impl MediaSocket {
 }
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SendReport {
     /// System calls.
     pub(crate) calls: u64,
     /// Datagrams that did not leave.
     pub(crate) dropped: u64,
+    /// Peers for whom the socket had no room.
+    pub(crate) no_room: Vec<Path>,
 }
 
 fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> io::Result<()> {

@@ -89,6 +89,13 @@ impl History {
         (packet.seq == seq && packet.layer == layer && young).then_some(packet)
     }
 
+    /// Whether a packet was here and is too old to be sent again, or has been displaced: its picture cannot be mended.
+    pub(crate) fn has_forgotten(&self, now: Instant, layer: u8, seq: u64) -> bool {
+        let slot = self.slots.get(self.slot(seq)).and_then(Option::as_ref);
+        let passed = self.newest.is_some_and(|(l, newest)| l == layer && newest > seq + self.slots.len() as u64);
+        passed || slot.is_some_and(|p| p.layer == layer && p.seq == seq && self.get(now, layer, seq).is_none())
+    }
+
     /// Forgets packets that are too old to be asked for, so that a silent track holds no memory of its past.
     pub(crate) fn expire(&mut self, now: Instant) {
         for slot in &mut self.slots {
@@ -173,7 +180,10 @@ mod tests {
         assert!(history.get(start, 0, 1).is_none());
         history.insert(&packet(1, start));
         assert!(history.get(start + MAX_AGE, 0, 1).is_some());
-        assert!(history.get(start + MAX_AGE + Duration::from_millis(1), 0, 1).is_none());
+        let late = start + MAX_AGE + Duration::from_millis(1);
+        assert!(history.get(late, 0, 1).is_none());
+        assert!(history.has_forgotten(late, 0, 1));
+        assert!(!history.has_forgotten(late, 0, 2));
         history.expire(start + MAX_AGE * 2);
         assert!(history.slots.iter().all(Option::is_none));
     }

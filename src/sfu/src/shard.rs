@@ -25,6 +25,7 @@ use ahash::AHashMap;
 
 use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
+use crate::history::History;
 use crate::lobby::{Claim, Lobby};
 use crate::packet::RtpPacket;
 use crate::relay::{RelayMessage, SessionId, ShardId};
@@ -58,6 +59,8 @@ pub enum Input<'a> {
         /// Its bytes.
         payload: &'a [u8],
     },
+    /// A datagram for this path did not leave: the socket or the connection is full.
+    Undelivered(Path),
     /// From another shard.
     Relay(RelayMessage),
     /// From the server.
@@ -178,6 +181,13 @@ impl Shard {
                 self.config.status.recv_packets.add(1);
                 self.config.status.recv_bytes.add(payload.len() as u64);
                 self.handle_datagram(now, path, payload, None);
+            }
+            Input::Undelivered(path) => {
+                let index = self.by_address.get(&(path.protocol, path.remote)).copied();
+                let desk = index.and_then(|index| self.desk(now, index));
+                if let Some((subscriber, ..)) = desk.and_then(|(session, _)| session.subscriber()) {
+                    subscriber.pause_picture();
+                }
             }
             Input::Relay(message) => self.handle_relay(now, message),
             Input::Command(command) => self.handle_command(now, command),
@@ -336,9 +346,11 @@ impl Shard {
             state.subscribers.push(index);
             let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
             if let (Some((home, publisher)), 1) = (elsewhere, state.subscribers.len()) {
+                // Answered with a backlog, which starts the picture, or by a new keyframe.
                 self.outbox.push_back((home, RelayMessage::Want { publisher, from: id, on: true }));
+            } else {
+                self.start_picture(now, index);
             }
-            self.start_picture(now, index);
         }
         self.events.push_back(ShardEvent::Connected(session_id));
     }
@@ -416,6 +428,8 @@ impl Shard {
             let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
             if let (Some((home, publisher)), true) = (elsewhere, state.subscribers.is_empty()) {
                 self.outbox.push_back((home, RelayMessage::Want { publisher, from: self.config.id, on: false }));
+                // From here on it has gaps: no start for the next viewer.
+                state.feed.iter_mut().flat_map(|f| &mut f.states).for_each(|s| s.history = History::default());
             }
         }
         self.router.release(stream);

@@ -136,6 +136,14 @@ pub(crate) struct Subscriber {
     scratch: Vec<u8>,
 }
 
+/// What became of a NACK that could be looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resent {
+    Sent,
+    /// The packet is no longer there.
+    TooLate,
+}
+
 /// What a viewer's feedback asks of the router.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
@@ -248,7 +256,8 @@ impl Subscriber {
                     outlet.status.nacks.add(1);
                     outlet.shard.nacks.add(1);
                     if let Some((generation, tracks, states)) = feed {
-                        self.resend(now, ssrc, seq, generation, tracks, states, outlet);
+                        let outcome = self.resend(now, ssrc, seq, generation, tracks, states, outlet);
+                        wishes.keyframe |= outcome == Some(Resent::TooLate);
                     }
                 }
                 Feedback::KeyframeRequest { .. } => {
@@ -286,7 +295,7 @@ impl Subscriber {
         tracks: &[TrackInfo],
         states: &[TrackState],
         outlet: &mut Outlet<'_>,
-    ) -> Option<()> {
+    ) -> Option<Resent> {
         let sealer = self.sealer.as_mut()?;
         let sender = self.senders.iter_mut().find(|s| s.ssrcs.media == ssrc)?;
         let (source, seq_in) = sender.rewriter.origin(seq)?;
@@ -295,7 +304,10 @@ impl Subscriber {
         if source.generation != generation {
             return None;
         }
-        let packet = history.get(now, source.layer, seq_in)?;
+        let Some(packet) = history.get(now, source.layer, seq_in) else {
+            let lost = sender.kind == MediaKind::Video && history.has_forgotten(now, source.layer, seq_in);
+            return lost.then_some(Resent::TooLate);
+        };
         let bytes = packet.payload.len() as u64;
         if bytes == 0 || bytes > self.resend_budget_bytes {
             return None;
@@ -311,7 +323,14 @@ impl Subscriber {
         outlet.shard.retransmitted_packets.add(1);
         sender.patience.resent();
         self.resend_budget_bytes -= bytes;
-        Some(())
+        Some(Resent::Sent)
+    }
+
+    /// Its link does not take what it is sent: the picture goes on with the next keyframe, sound goes on as it is.
+    pub(crate) fn pause_picture(&mut self) {
+        for sender in self.senders.iter_mut().filter(|s| s.kind == MediaKind::Video) {
+            sender.waits_for_keyframe = true;
+        }
     }
 
     /// Sends a sender report for every track that flows.

@@ -68,18 +68,18 @@ group('sessions', setup(''), [
   }),
   test('simulcast: the best layer that arrives is shown', 60, async ({ server, browsers }) => {
     const { whip, whep } = server.urls('simulcast');
-    const publisher = await browsers.publish(whip, { codec: 'vp8', simulcast: true });
+    const publisher = await browsers.publish(whip, { codec: 'vp8', simulcast: true, width: 1280, height: 720 });
     const player = await browsers.play(whep);
     const sent = async () => {
       const { streams, uplinkBps } = await publisher.call('stats');
       return `${streams.filter(one => one.kind === 'video').map(one => `${one.rid} ${one.packetsSent} ${one.qualityLimitationReason}`)}, estimate ${Math.round(uplinkBps / 1000)} kbit/s`;
     };
-    await until('the full size', 30_000, async () => (await player.measure()).size === '640x480').catch(async error => {
+    await until('the full size', 30_000, async () => (await player.measure()).size === '1280x720').catch(async error => {
       throw new Error(`${error.message}; shown ${(await player.measure()).size}, packets sent per layer: ${await sent()}`);
     });
     await sleep(1000);
     const seen = await seenFor(player, 4);
-    assertPicture(seen, 4, { size: '640x480' });
+    assertPicture(seen, 4, { size: '1280x720' });
     const { streams } = await publisher.call('stats');
     const rids = streams.filter(one => one.kind === 'video' && one.packetsSent > 50).map(one => one.rid).sort();
     assert.deepEqual(rids, ['f', 'h', 'q'], 'all three layers are sent');

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use bytes::{Bytes, BytesMut};
-use freshet_sfu::{Counter, Input, Protocol, RelayMessage, SendBatch, Shard, ShardEvent};
+use freshet_sfu::{Counter, Input, Path, Protocol, RelayMessage, SendBatch, Shard, ShardEvent};
 use tokio::sync::mpsc;
 
 use super::mailbox::{Mail, Queues, RingSender};
@@ -112,13 +112,17 @@ impl MediaThread {
     fn flush(&mut self, send: &mut SendBuffers) {
         while let Some(batch) = self.shard.poll_transmit() {
             let report = self.socket.send(batch, send);
-            let mut dropped = report.dropped;
+            let (mut dropped, mut no_room) = (report.dropped, report.no_room);
             if !self.tcp.is_empty() {
-                dropped += send_tcp(&self.tcp, batch);
+                dropped += send_tcp(&self.tcp, batch, &mut no_room);
             }
             batch.clear();
             add(&self.status.send_calls, report.calls);
             add(&self.status.drop_send, dropped);
+            no_room.dedup();
+            for path in no_room {
+                self.shard.handle_input(Instant::now(), Input::Undelivered(path));
+            }
         }
         for (held, ring) in self.held.iter_mut().zip(&self.queues.rings) {
             if let Some(ring) = ring {
@@ -163,7 +167,11 @@ fn push_held(held: &mut VecDeque<RelayMessage>, ring: &RingSender) {
 }
 
 /// RFC 4571 frames into the connections' queues. Returns the number of frames that found no place.
-fn send_tcp(connections: &AHashMap<SocketAddr, mpsc::Sender<Bytes>>, batch: &SendBatch) -> u64 {
+fn send_tcp(
+    connections: &AHashMap<SocketAddr, mpsc::Sender<Bytes>>,
+    batch: &SendBatch,
+    no_room: &mut Vec<Path>,
+) -> u64 {
     let mut dropped = 0;
     for message in batch.messages().iter().filter(|m| m.path.protocol == Protocol::Tcp) {
         let Some(connection) = connections.get(&message.path.remote) else {
@@ -174,7 +182,10 @@ fn send_tcp(connections: &AHashMap<SocketAddr, mpsc::Sender<Bytes>>, batch: &Sen
             let mut frame = BytesMut::with_capacity(2 + datagram.len());
             frame.extend_from_slice(&(datagram.len() as u16).to_be_bytes());
             frame.extend_from_slice(datagram);
-            dropped += u64::from(connection.try_send(frame.freeze()).is_err());
+            if connection.try_send(frame.freeze()).is_err() {
+                dropped += 1;
+                no_room.push(message.path);
+            }
         }
     }
     dropped

@@ -31,8 +31,8 @@ pub(super) fn authorise(
         return Ok(());
     }
     let (verb, key) = match role {
-        Role::Publish => ("publish", "publish_tokens"),
-        Role::Play => ("play", "play_tokens"),
+        Role::Publish => ("publish", "publish.tokens"),
+        Role::Play => ("play", "play.tokens"),
     };
     let Some(shown) = shown_token(headers, queries) else {
         return Err(Refusal::new(
