@@ -468,3 +468,111 @@ pub(crate) fn raise_open_file_limit() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use freshet_sfu::SendBatch;
+
+    use super::*;
+
+    /// Sends `sizes` to `to` through a batch and returns what the report says.
+    fn send(socket: &MediaSocket, to: SocketAddr, from: IpAddr, sizes: &[usize]) -> SendReport {
+        let mut batch = SendBatch::default();
+        let path = Path { protocol: Protocol::Udp, remote: to, local: from };
+        for (i, size) in sizes.iter().enumerate() {
+            batch.push(path, &vec![i as u8; *size]);
+        }
+        socket.send(&batch, &mut SendBuffers::new())
+    }
+
+    fn received(socket: &UdpSocket, count: usize) -> Vec<(usize, u8, SocketAddr)> {
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut buffer = [0; 2048];
+        let mut next = || {
+            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            (length, buffer[0], from)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn any_port(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().unwrap(), 0)
+    }
+
+    #[test]
+    fn datagrams_of_one_peer_leave_together_and_arrive_apart() {
+        let socket = &bind(any_port("127.0.0.1"), 1).unwrap()[0];
+        let peer = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
+        let sizes = [1000, 1000, 1000, 400, 700];
+        let report = send(socket, peer.local_addr().unwrap(), "127.0.0.1".parse().unwrap(), &sizes);
+        assert_eq!(report, SendReport { calls: 1, ..SendReport::default() });
+        let arrived: Vec<_> = received(&peer, 5).iter().map(|(length, first, _)| (*length, *first)).collect();
+        assert_eq!(arrived, [(1000, 0), (1000, 1), (1000, 2), (400, 3), (700, 4)]);
+    }
+
+    #[test]
+    fn without_offload_the_same_datagrams_arrive() {
+        let socket = &bind(any_port("127.0.0.1"), 1).unwrap()[0];
+        socket.offload.store(false, Ordering::Relaxed);
+        let peer = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
+        send(socket, peer.local_addr().unwrap(), "127.0.0.1".parse().unwrap(), &[100, 100, 50]);
+        assert_eq!(received(&peer, 3).iter().map(|r| r.0).collect::<Vec<_>>(), [100, 100, 50]);
+    }
+
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        let socket = &bind(any_port("0.0.0.0"), 1).unwrap()[0];
+        let port = socket.local_addr().unwrap().port();
+        let peer = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
+        for asked in ["127.0.0.2", "127.0.0.3"] {
+            let asked = SocketAddr::new(asked.parse().unwrap(), port);
+            peer.send_to(b"check", asked).unwrap();
+            let path = receive_one(socket);
+            assert_eq!((path.local, path.remote), (asked.ip(), peer.local_addr().unwrap()));
+            send(socket, path.remote, path.local, &[10]);
+            assert_eq!(received(&peer, 1)[0].2, asked);
+        }
+    }
+
+    #[test]
+    fn one_socket_serves_both_families() {
+        let Ok(sockets) = bind(any_port("::"), 2) else { panic!("cannot bind") };
+        let bound = sockets[0].local_addr().unwrap();
+        assert_eq!(sockets[1].local_addr().unwrap(), bound, "both share the port");
+        drop(sockets);
+        let socket = &bind(any_port("::"), 1).unwrap()[0];
+        let port = socket.local_addr().unwrap().port();
+        let families = if socket.v6 { vec!["127.0.0.1", "::1"] } else { vec!["127.0.0.1"] };
+        for ip in families {
+            let peer = UdpSocket::bind(any_port(ip)).unwrap();
+            let asked = SocketAddr::new(ip.parse().unwrap(), port);
+            peer.send_to(b"check", asked).unwrap();
+            let path = receive_one(socket);
+            assert_eq!((path.local, path.remote), (asked.ip(), peer.local_addr().unwrap()));
+            send(socket, path.remote, path.local, &[30, 30, 20]);
+            assert!(received(&peer, 3).iter().all(|r| r.2 == asked));
+        }
+    }
+
+    fn receive_one(socket: &MediaSocket) -> Path {
+        let (idle, _keep) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut paths = Vec::new();
+        let mut buffers = RecvBuffers::new();
+        for _ in 0..20 {
+            socket.wait(std::os::fd::AsFd::as_fd(&idle), Duration::from_millis(100));
+            socket.receive(&mut buffers, |path, _| paths.push(path));
+            if let Some(path) = paths.pop() {
+                return path;
+            }
+        }
+        panic!("nothing arrived");
+    }
+}
+
+/// Processor time that the calling thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live struct of the right type; a failure, which Linux does not have, leaves it zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}

@@ -106,6 +106,12 @@ impl SendBatch {
         self.messages.clear();
     }
 
+    /// Adds a datagram. The shard writes its own in place.
+    pub fn push(&mut self, path: Path, datagram: &[u8]) {
+        self.arena.extend_from_slice(datagram);
+        self.commit(path);
+    }
+
     /// Where to write the next datagram: append to the vector, then [`commit`](Self::commit) or
     /// [`abandon`](Self::abandon).
     pub(crate) fn arena(&mut self) -> &mut Vec<u8> {
@@ -156,9 +162,7 @@ mod tests {
     }
 
     fn push(batch: &mut SendBatch, port: u16, length: usize) {
-        let end = batch.arena.len() + length;
-        batch.arena().resize(end, 0);
-        batch.commit(path(port));
+        batch.push(path(port), &vec![0; length]);
     }
 
     #[test]
