@@ -168,8 +168,6 @@ impl Engine {
     /// Checks the offer, reserves the stream and answers. About a millisecond of CPU, never blocks.
     pub(crate) fn open(&self, request: OpenRequest) -> Result<Opened, Refusal> {
         self.try_open(&request).inspect_err(|refusal| {
-            let role = if request.role == Role::Publish { "publish" } else { "play" };
-            info!(stream = %request.key, ip = %request.client_ip, kind = refusal.kind, "{role} refused: {}", refusal.detail);
             *self.registry().refused.entry(refusal.kind).or_default() += 1;
         })
     }

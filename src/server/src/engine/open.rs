@@ -61,7 +61,13 @@ impl Engine {
         let preference = request.prefer_codec.map_or(self.rules.preference, VideoPreference::First);
         let negotiated =
             negotiate(&offer, request.role == Role::Publish, preference).map_err(|e| not_negotiable(&e))?;
-        let credentials = self.credentials(request)?;
+        let chosen = request.ice_credentials.clone();
+        let (ufrag, pwd) = chosen.unwrap_or_else(|| (random_text(8), random_text(32)));
+        if self.lobby.whereabouts(&ufrag).is_some() {
+            let detail = "the chosen ice-ufrag belongs to another session";
+            return Err(Refusal::new(400, code::INVALID_ICE, "bad-ice-credentials", detail, "choose another, at random"));
+        }
+        let credentials = Credentials { ufrag, pwd };
         let mut rng = rand::rng();
         let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let status = Arc::new(SessionStatus::default());
@@ -115,24 +121,6 @@ impl Engine {
                 Err(Refusal::new(400, code::SDP_NEGOTIATE, "bad-offer", e.to_string(), hint))
             }
         }
-    }
-
-    fn credentials(&self, request: &OpenRequest) -> Result<Credentials, Refusal> {
-        let Some((ufrag, pwd)) = &request.ice_credentials else {
-            return Ok(Credentials { ufrag: random_text(8), pwd: random_text(32) });
-        };
-        let ice_chars = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
-        if (4..=32).contains(&ufrag.len()) && (22..=32).contains(&pwd.len()) && ice_chars(ufrag) && ice_chars(pwd) {
-            return Ok(Credentials { ufrag: ufrag.clone(), pwd: pwd.clone() });
-        }
-        let detail = "ice-ufrag has to be 4 to 32 and ice-pwd 22 to 32 letters, digits, + or /";
-        Err(Refusal::new(
-            400,
-            code::INVALID_ICE,
-            "bad-ice-credentials",
-            detail,
-            "leave both out: the server draws its own",
-        ))
     }
 
     /// Enters the session, if the stream takes it. Returns the publisher whose place it takes.

@@ -6,6 +6,7 @@
 
 mod api;
 mod auth;
+mod host_names;
 mod metrics;
 mod middleware;
 mod offer;
@@ -102,6 +103,7 @@ pub(crate) struct AppState {
     identity: Identity,
     responses: middleware::ResponseCounts,
     cpu: system::CpuMeter,
+    host_names: host_names::HostNames,
 }
 
 impl AppState {
@@ -113,6 +115,7 @@ impl AppState {
             identity: Identity::new(),
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
+            host_names: host_names::HostNames::default(),
         })
     }
 }

@@ -158,7 +158,7 @@ pub(super) struct Offer<'a> {
 }
 
 /// Asks the media side to open a session.
-pub(super) fn open(state: &AppState, caller: Caller, offer: Offer<'_>) -> Result<Opened, Refusal> {
+pub(super) async fn open(state: &AppState, caller: Caller, offer: Offer<'_>) -> Result<Opened, Refusal> {
     let request = OpenRequest {
         role: offer.role,
         key: offer.key,
@@ -166,7 +166,7 @@ pub(super) fn open(state: &AppState, caller: Caller, offer: Offer<'_>) -> Result
         client_ip: caller.client_ip,
         user_agent: caller.user_agent,
         local_ip: caller.local_ip,
-        host: caller.host,
+        host: state.host_names.resolved(caller.host).await,
         extra_candidates: offer.options.get_all(&["eip", "candidate"]).take(MAX_EXTRA_CANDIDATES).collect(),
         prefer_codec: preferred_codec(offer.options),
         ice_credentials: ice_credentials(offer.options)?,

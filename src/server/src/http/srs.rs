@@ -53,15 +53,15 @@ async fn options() -> Response {
 
 async fn publish_or_play(State(state): State<Arc<AppState>>, call: Call) -> Response {
     let role = if call.query().get("action").as_deref() == Some("play") { Role::Play } else { Role::Publish };
-    sdp_answer(&state, role, &call)
+    sdp_answer(&state, role, &call).await
 }
 
 async fn play(State(state): State<Arc<AppState>>, call: Call) -> Response {
-    sdp_answer(&state, Role::Play, &call)
+    sdp_answer(&state, Role::Play, &call).await
 }
 
-fn sdp_answer(state: &AppState, role: Role, call: &Call) -> Response {
-    match sdp_open(state, role, call) {
+async fn sdp_answer(state: &AppState, role: Role, call: &Call) -> Response {
+    match sdp_open(state, role, call).await {
         Ok((opened, key)) => {
             let location = location(&opened, &key);
             offer::created(&state.settings, opened, &location)
@@ -75,7 +75,7 @@ fn sdp_answer(state: &AppState, role: Role, call: &Call) -> Response {
     }
 }
 
-fn sdp_open(state: &AppState, role: Role, call: &Call) -> Result<(Opened, StreamKey), Refusal> {
+async fn sdp_open(state: &AppState, role: Role, call: &Call) -> Result<(Opened, StreamKey), Refusal> {
     let query = call.query();
     auth::authorise(&state.settings, role, &call.headers, &[query])?;
     // SRS never looks at the type, and its users send what their tool defaults to. JSON alone is surely a mistake: it is
@@ -88,7 +88,7 @@ fn sdp_open(state: &AppState, role: Role, call: &Call) -> Result<(Opened, Stream
     let key = stream_url::stream_key(vhost.as_deref(), &[own_host], &app(query), &stream(query))?;
     let sdp = offer::offer_text(&call.body)?;
     let offer = Offer { role, key: key.clone(), sdp, options: query };
-    Ok((offer::open(state, call.caller.clone(), offer)?, key))
+    Ok((offer::open(state, call.caller.clone(), offer).await?, key))
 }
 
 fn app(query: Query<'_>) -> String {
@@ -135,18 +135,18 @@ struct JsonCall {
 }
 
 async fn json_publish(State(state): State<Arc<AppState>>, call: Call) -> Response {
-    json_answer(&state, Role::Publish, &call)
+    json_answer(&state, Role::Publish, &call).await
 }
 
 async fn json_play(State(state): State<Arc<AppState>>, call: Call) -> Response {
-    json_answer(&state, Role::Play, &call)
+    json_answer(&state, Role::Play, &call).await
 }
 
 /// Always 200, as these clients look at `code` alone.
-fn json_answer(state: &AppState, role: Role, call: &Call) -> Response {
+async fn json_answer(state: &AppState, role: Role, call: &Call) -> Response {
     let identity = &state.identity;
     let (server, service, pid) = (&identity.server, &identity.service, &identity.pid);
-    let answer = match json_open(state, role, call) {
+    let answer = match json_open(state, role, call).await {
         Ok(opened) => json!({
             "code": 0,
             "server": server,
@@ -170,7 +170,7 @@ fn json_answer(state: &AppState, role: Role, call: &Call) -> Response {
     Json(answer).into_response()
 }
 
-fn json_open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
+async fn json_open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
     let options = call.query();
     let JsonCall { sdp, streamurl } = serde_json::from_slice(&call.body).map_err(|error| {
         Refusal::new(
@@ -188,5 +188,5 @@ fn json_open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusa
     let sdp = offer::offer_text(sdp.as_bytes())?;
     // The client will look for media where it believes the stream to be.
     let caller = call.caller.clone().looking_for(&url.host);
-    offer::open(state, caller, Offer { role, key, sdp, options })
+    offer::open(state, caller, Offer { role, key, sdp, options }).await
 }

@@ -43,15 +43,15 @@ fn session() -> Resource {
 }
 
 async fn publish(State(state): State<Arc<AppState>>, call: Call) -> Response {
-    answer(&state, Role::Publish, &call)
+    answer(&state, Role::Publish, &call).await
 }
 
 async fn play(State(state): State<Arc<AppState>>, call: Call) -> Response {
-    answer(&state, Role::Play, &call)
+    answer(&state, Role::Play, &call).await
 }
 
-fn answer(state: &AppState, role: Role, call: &Call) -> Response {
-    match open(state, role, call) {
+async fn answer(state: &AppState, role: Role, call: &Call) -> Response {
+    match open(state, role, call).await {
         Ok(opened) => {
             let location = format!("/session/{}", opened.token.as_str());
             offer::created(&state.settings, opened, &location)
@@ -63,7 +63,7 @@ fn answer(state: &AppState, role: Role, call: &Call) -> Response {
     }
 }
 
-fn open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
+async fn open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
     let query = call.query();
     auth::authorise(&state.settings, role, &call.headers, &[query])?;
     // A client that names no type is taken at its word: what else would it send here?
@@ -73,7 +73,7 @@ fn open(state: &AppState, role: Role, call: &Call) -> Result<Opened, Refusal> {
     let key = key_from_path(call.uri.path())?;
     let sdp = offer::offer_text(&call.body)?;
     let offer = Offer { role, key, sdp, options: query };
-    offer::open(state, call.caller.clone(), offer)
+    offer::open(state, call.caller.clone(), offer).await
 }
 
 /// `/whip/{app}/{stream}`: the last segment is the stream, what stands between is the app.
