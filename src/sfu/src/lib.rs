@@ -16,6 +16,8 @@
 mod batch;
 mod clock;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod history;
 mod lobby;
 mod packet;

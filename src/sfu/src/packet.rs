@@ -64,6 +64,28 @@ pub(crate) struct Header<'a> {
     pub(crate) playout_delay: Option<u32>,
 }
 
+/// Most padding that a packet is given; encoders' pieces of a frame differ by a byte or two.
+const MAX_PADDING: usize = 16;
+
+/// Yields for each packet of a batch how many bytes of padding (RFC 3550 §5.1) make it as long as its neighbours of
+/// the same track. Browsers cut a frame into pieces that differ by a byte, and only equal ones leave in one message.
+pub(crate) fn equalise(packets: &[RtpPacket], padding: &mut Vec<u8>) {
+    padding.clear();
+    padding.resize(packets.len(), 0);
+    let missing = |have: usize, want: usize| want.checked_sub(have).filter(|n| (1..=MAX_PADDING).contains(n));
+    let mut next: Option<(TrackIndex, usize)> = None;
+    for (packet, padding) in packets.iter().zip(padding.iter_mut()).rev() {
+        let mut bytes = packet.payload.len();
+        if let Some((_, longer)) = next.filter(|(track, _)| *track == packet.track && bytes > 0)
+            && let Some(n) = missing(bytes, longer)
+        {
+            *padding = n as u8;
+            bytes = longer;
+        }
+        next = Some((packet.track, bytes));
+    }
+}
+
 /// Appends an RTP header (RFC 3550 §5.1) with one-byte extensions and returns its length.
 pub(crate) fn write_header(out: &mut Vec<u8>, h: &Header<'_>) -> usize {
     let start = out.len();
@@ -155,6 +177,32 @@ mod tests {
         assert_eq!(write_header(&mut out, &h), 20);
         assert_eq!(out[12..], [0xbe, 0xde, 0, 1, 0x40, b'0', 0x10, 0x85]);
         assert_eq!(out[0], 0x90);
+    }
+
+    #[test]
+    fn pieces_of_a_frame_become_equal() {
+        let now = Instant::now();
+        let packet = |(track, bytes): (TrackIndex, usize)| RtpPacket {
+            track,
+            layer: 0,
+            format: 0,
+            marker: false,
+            opens_keyframe: false,
+            seq: 0,
+            timestamp: 0,
+            arrival: now,
+            extensions: Extensions::default(),
+            payload: vec![0; bytes].into(),
+        };
+        let padded = |sizes: &[(TrackIndex, usize)]| {
+            let mut padding = vec![9; 20];
+            equalise(&sizes.iter().copied().map(packet).collect::<Vec<_>>(), &mut padding);
+            padding
+        };
+        assert_eq!(padded(&[(0, 1041), (0, 1041), (0, 1042), (0, 1042)]), [1, 1, 0, 0]);
+        assert_eq!(padded(&[(0, 1000), (0, 1000), (0, 300)]), [0, 0, 0]);
+        assert_eq!(padded(&[(0, 300), (0, 1000), (1, 1001), (0, 1001)]), [0, 0, 0, 0]);
+        assert_eq!(padded(&[(0, 0), (0, 2), (0, 0)]), [0, 0, 0]);
     }
 
     #[test]

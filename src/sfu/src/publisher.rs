@@ -34,6 +34,8 @@ struct Layer {
     interval_bytes: u64,
     rate_bps: u64,
     newest: Option<Instant>,
+    /// From its last sender report.
+    clock: Option<ClockReference>,
 }
 
 /// One track as it arrives.
@@ -74,6 +76,8 @@ pub(crate) struct Publisher {
     /// SSRCs seen by [`bind_by_payload_type`](Self::bind_by_payload_type), where packets do not say where they belong.
     unannounced: Option<Vec<u32>>,
     clock: PublisherClock,
+    /// The clock of a layer that has just become the forwarded one.
+    switched: Option<(TrackIndex, ClockReference)>,
 }
 
 impl Publisher {
@@ -111,6 +115,7 @@ impl Publisher {
             bindings: Vec::new(),
             unannounced: (!announced).then(Vec::new),
             clock: PublisherClock::default(),
+            switched: None,
         }
     }
 
@@ -147,7 +152,11 @@ impl Publisher {
         if opens {
             layer.throttle.keyframe();
         }
+        let before = track.current;
         track.consider_layers(received.arrival(), usize::from(binding.layer), opens);
+        if track.current != before {
+            self.switched = track.layers[track.current].clock.map(|clock| (binding.track, clock));
+        }
         if usize::from(binding.layer) != track.current {
             return None;
         }
@@ -207,9 +216,15 @@ impl Publisher {
         epoch: &Epoch,
     ) -> Option<(TrackIndex, ClockReference)> {
         let binding = *self.bindings.iter().find(|b| b.ssrc == report.ssrc)?;
-        let current = self.tracks.get(usize::from(binding.track))?.current;
         let reference = self.clock.sender_report(report.rtp, report.ntp, epoch.wall(report.arrival));
-        (current == usize::from(binding.layer)).then_some((binding.track, reference))
+        let track = self.tracks.get_mut(usize::from(binding.track))?;
+        track.layers.get_mut(usize::from(binding.layer))?.clock = Some(reference);
+        (track.current == usize::from(binding.layer)).then_some((binding.track, reference))
+    }
+
+    /// What the clock of a track is from here on, after a change of layer.
+    pub(crate) fn take_switched_clock(&mut self) -> Option<(TrackIndex, ClockReference)> {
+        self.switched.take()
     }
 
     /// A viewer needs a keyframe. Returns how many requests went out.

@@ -14,6 +14,8 @@ use crate::patience::Lateness;
 use crate::relay::{RelayMessage, SessionId, ShardId, TrackInfo};
 use crate::shard::SessionIndex;
 
+/// A reference that is further from a packet's arrival is about another encoder's RTP times.
+const MAX_CLOCK_ERROR_MICROS: UnixMicros = 5_000_000;
 /// A publisher's clock is carried on for that long when nothing arrives.
 const MAX_EXTRAPOLATION: Duration = Duration::from_secs(10);
 
@@ -29,18 +31,24 @@ pub(crate) struct TrackState {
     /// What repairs on the publisher's leg have lately taken.
     pub(crate) lateness: Lateness,
     newest: Option<(u32, Instant)>,
+    layer: u8,
     clock_hz: u32,
 }
 
 impl TrackState {
     fn note(&mut self, packet: &RtpPacket, clock_hz: u32, epoch: &Epoch) {
         self.clock_hz = clock_hz;
-        if self.newest.is_none_or(|(rtp, _)| packet.timestamp.wrapping_sub(rtp) as i32 > 0) {
+        let wall = epoch.wall(packet.arrival);
+        let error = |r: &ClockReference| (r.wall_of(packet.timestamp, clock_hz) - wall).abs();
+        let reference = self.reference.filter(|r| error(r) <= MAX_CLOCK_ERROR_MICROS);
+        // Layers, and an encoder that takes another's place, count RTP time from starts of their own.
+        let starts_anew = reference.is_none() || self.layer != packet.layer;
+        self.layer = packet.layer;
+        // Until the publisher's first sender report, arrival stands in.
+        self.reference = reference.or(Some(ClockReference { rtp: packet.timestamp, wall }));
+        if starts_anew || self.newest.is_none_or(|(rtp, _)| packet.timestamp.wrapping_sub(rtp) as i32 > 0) {
             self.newest = Some((packet.timestamp, packet.arrival));
         }
-        // Until the publisher's first sender report, arrival stands in.
-        let arrival = || ClockReference { rtp: packet.timestamp, wall: epoch.wall(packet.arrival) };
-        self.reference.get_or_insert_with(arrival);
         if let Some(late_by) = self.history.lateness(packet) {
             self.lateness.note(late_by, packet.arrival);
         }

@@ -140,6 +140,8 @@ pub(crate) struct Outcome {
     pub(crate) ready: bool,
     /// An address that is new for the session.
     pub(crate) address: Option<Path>,
+    /// One that had to make room for it.
+    pub(crate) forgotten: Option<Path>,
     /// A keyframe is wanted from the stream's publisher.
     pub(crate) wants_keyframe: bool,
     /// Keyframe requests that went out to this publisher.
@@ -291,7 +293,7 @@ impl Session {
             if self.addresses.len() >= MAX_ADDRESSES {
                 // Keep the one in use; the oldest of the others goes.
                 let oldest = usize::from(self.path == self.addresses.first().copied());
-                self.addresses.remove(oldest);
+                outcome.forgotten = Some(self.addresses.remove(oldest));
             }
             self.addresses.push(path);
             outcome.address = Some(path);
@@ -381,6 +383,9 @@ impl Session {
                     self.status.last_media_millis.set(millis);
                     let Side::Publisher(publisher) = &mut self.side else { continue };
                     let packet = publisher.accept(&received, &mut self.transport, &self.status);
+                    if let (Some((track, reference)), Some(stream)) = (publisher.take_switched_clock(), self.stream) {
+                        desk.router.set_clock(stream, self.id, track, reference);
+                    }
                     if let (Some(packet), Some(stream)) = (packet, self.stream) {
                         desk.router.accept(stream, self.id, packet, desk.epoch);
                     }

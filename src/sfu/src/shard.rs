@@ -27,7 +27,7 @@ use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
 use crate::history::History;
 use crate::lobby::{Claim, Lobby};
-use crate::packet::RtpPacket;
+use crate::packet::{RtpPacket, equalise};
 use crate::relay::{RelayMessage, SessionId, ShardId};
 use crate::router::{Router, StreamIndex};
 use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
@@ -130,7 +130,10 @@ struct Slot {
 /// How far the fan-out of the first dirty stream has got.
 #[derive(Debug, Default)]
 struct FanOut {
-    relayed: bool,
+    /// The batch has been prepared and handed to other shards.
+    prepared: bool,
+    /// For each packet of the inbox.
+    padding: Vec<u8>,
     next_subscriber: usize,
 }
 
@@ -317,6 +320,9 @@ impl Shard {
     fn settle(&mut self, now: Instant, index: SessionIndex, outcome: Outcome) {
         self.config.status.keyframe_requests_sent.add(outcome.keyframe_requests);
         self.outbox.extend(self.router.outbox.drain(..));
+        if let Some(path) = outcome.forgotten {
+            self.forget_address(path, index);
+        }
         if let Some(path) = outcome.address {
             self.by_address.insert((path.protocol, path.remote), index);
         }
@@ -401,10 +407,7 @@ impl Shard {
         self.free.push(index.slot);
         self.by_id.remove(&session.id);
         for path in &session.addresses {
-            let key = (path.protocol, path.remote);
-            if self.by_address.get(&key) == Some(&index) {
-                self.by_address.remove(&key);
-            }
+            self.forget_address(*path, index);
         }
         self.config.lobby.forget(session.id);
         self.config.status.sessions.set(self.by_id.len() as u64);
@@ -412,6 +415,13 @@ impl Shard {
             self.leave(stream, index, &session);
         }
         self.events.push_back(ShardEvent::Closed(session.id, reason));
+    }
+
+    fn forget_address(&mut self, path: Path, index: SessionIndex) {
+        let key = (path.protocol, path.remote);
+        if self.by_address.get(&key) == Some(&index) {
+            self.by_address.remove(&key);
+        }
     }
 
     fn leave(&mut self, stream: StreamIndex, index: SessionIndex, session: &Session) {
@@ -495,11 +505,14 @@ impl Shard {
             self.finish_fan_out();
             return true;
         };
-        if !std::mem::replace(&mut self.fan_out.relayed, true) && !feed.wanted_by.is_empty() {
-            let packets: Arc<[_]> = state.inbox.as_slice().into();
-            for shard in &feed.wanted_by {
-                let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
-                self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
+        if !std::mem::replace(&mut self.fan_out.prepared, true) {
+            equalise(&state.inbox, &mut self.fan_out.padding);
+            if !feed.wanted_by.is_empty() {
+                let packets: Arc<[_]> = state.inbox.as_slice().into();
+                for shard in &feed.wanted_by {
+                    let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
+                    self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
+                }
             }
         }
         while let Some(viewer) = state.subscribers.get(self.fan_out.next_subscriber) {
@@ -511,8 +524,8 @@ impl Shard {
             let session = slot.and_then(|s| s.session.as_deref_mut());
             let Some((subscriber, path, status)) = session.and_then(Session::subscriber) else { continue };
             let mut outlet = Outlet { batch: &mut self.batch, path, status, shard: &self.config.status };
-            for packet in &state.inbox {
-                subscriber.forward(packet, feed.generation, &feed.tracks, &mut outlet);
+            for (packet, padding) in state.inbox.iter().zip(&self.fan_out.padding) {
+                subscriber.forward(packet, *padding, feed.generation, &feed.tracks, &mut outlet);
             }
         }
         state.inbox.clear();
@@ -522,7 +535,8 @@ impl Shard {
 
     fn finish_fan_out(&mut self) {
         self.router.dirty.pop_front();
-        self.fan_out = FanOut::default();
+        self.fan_out.prepared = false;
+        self.fan_out.next_subscriber = 0;
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {

@@ -23,6 +23,8 @@ use crate::status::{SessionStatus, ShardStatus};
 
 /// Formats of a publisher's track that can be told apart; browsers offer about fifteen.
 const MAX_FORMATS: usize = 32;
+/// The P bit of a header (RFC 3550 §5.1).
+const PADDED: u8 = 0x20;
 /// Bytes that may be sent again at once: a second of 2 Mbit/s. A viewer earns half of what it is sent.
 const RESEND_BURST_BYTES: u64 = 256 * 1024;
 
@@ -188,10 +190,11 @@ impl Subscriber {
         self.is_ready() && self.senders.iter().any(|s| s.waits_for_keyframe)
     }
 
-    /// Sends one packet of the publisher called `generation`, in order or late.
+    /// Sends one packet of the publisher called `generation`, in order or late, made longer by `padding` if possible.
     pub(crate) fn forward(
         &mut self,
         packet: &RtpPacket,
+        padding: u8,
         generation: u32,
         tracks: &[TrackInfo],
         outlet: &mut Outlet<'_>,
@@ -217,7 +220,7 @@ impl Subscriber {
             sender.rewriter.begin(source, packet, outgoing.clock_hz, outgoing.is_vp8);
             sender.waits_for_keyframe = false;
         }
-        let bytes = sender.send(packet, source, outgoing, sealer, outlet).unwrap_or(0) as u64;
+        let bytes = sender.send(packet, padding, source, outgoing, sealer, outlet).unwrap_or(0) as u64;
         self.resend_budget_bytes = (self.resend_budget_bytes + bytes / 2).min(RESEND_BURST_BYTES);
     }
 
@@ -317,7 +320,7 @@ impl Subscriber {
         if outgoing.rtx_pt.is_some() && sender.ssrcs.rtx.is_some() {
             sender.write_rtx(packet, outgoing, rewritten, sealer, outlet.batch)?;
         } else {
-            sender.write(packet, outgoing, rewritten, sealer, outlet.batch)?;
+            sender.write(packet, 0, outgoing, rewritten, sealer, outlet.batch)?;
         }
         outlet.commit();
         outlet.shard.retransmitted_packets.add(1);
@@ -421,7 +424,7 @@ impl Sender {
         self.rewriter.begin_backlog(source, first, live, outgoing.clock_hz, outgoing.is_vp8);
         self.waits_for_keyframe = false;
         for packet in history.backlog(now, end)? {
-            self.send(packet, source, outgoing, sealer, outlet);
+            self.send(packet, 0, source, outgoing, sealer, outlet);
         }
         Some(())
     }
@@ -430,13 +433,16 @@ impl Sender {
     fn send(
         &mut self,
         packet: &RtpPacket,
+        padding: u8,
         source: Source,
         outgoing: Outgoing,
         sealer: &mut Sealer,
         outlet: &mut Outlet<'_>,
     ) -> Option<usize> {
         let rewritten = self.rewriter.rewrite(source, packet, outgoing.is_vp8)?;
-        let bytes = self.write(packet, outgoing, rewritten, sealer, outlet.batch)?;
+        // Without RTX a packet is sent again as it was, and nobody remembers how it was padded (see `srtp`).
+        let padding = if outgoing.rtx_pt.is_some() && self.ssrcs.rtx.is_some() { padding } else { 0 };
+        let bytes = self.write(packet, padding, outgoing, rewritten, sealer, outlet.batch)?;
         outlet.commit();
         outlet.shard.forwarded_packets.add(1);
         self.packets = self.packets.wrapping_add(1);
@@ -449,6 +455,7 @@ impl Sender {
     fn write(
         &self,
         packet: &RtpPacket,
+        padding: u8,
         outgoing: Outgoing,
         rewritten: Rewritten,
         sealer: &mut Sealer,
@@ -462,6 +469,11 @@ impl Sender {
         arena.extend_from_slice(payload);
         if outgoing.is_vp8 {
             rewritten.vp8.patch(&mut arena[start + header_bytes..]);
+        }
+        if padding > 0 {
+            arena[start] |= PADDED;
+            arena.resize(arena.len() + usize::from(padding) - 1, 0);
+            arena.push(padding);
         }
         let sealed = sealer.seal_rtp(arena, start, header_bytes, self.ssrcs.media, rewritten.seq);
         if sealed.is_err() {

@@ -6,6 +6,13 @@ use freshet_media::{Codec, MediaKind};
 const MAX_MEDIA: usize = 16;
 /// Browsers' longest lines (candidates, fmtp) stay under 1 KiB.
 const MAX_LINE_BYTES: usize = 8 * 1024;
+/// A browser's largest offer, two m-lines with every codec and gathered candidates, has about 400 lines. What is looked
+/// up line by line stays cheap this way.
+const MAX_LINES: usize = 4096;
+/// Simulcast layers of a track; browsers offer three.
+const MAX_LAYERS: usize = 8;
+/// Kinds of feedback that are kept of a payload type; a dozen exist.
+const MAX_FEEDBACK: usize = 32;
 /// Header extension ids above 14 would need the two-byte form (RFC 8285 §4.3).
 const MAX_EXTENSION_ID: u8 = 14;
 
@@ -257,7 +264,10 @@ fn split(text: &str) -> Result<(Section<'_>, Vec<Section<'_>>), OfferError> {
     if lines.next().map(str::trim_start) != Some("v=0") {
         return error("the offer does not begin with \"v=0\"");
     }
-    for line in lines {
+    for (number, line) in lines.enumerate() {
+        if number >= MAX_LINES {
+            return error(format!("the offer has more than {MAX_LINES} lines"));
+        }
         if line.len() > MAX_LINE_BYTES {
             return error(format!("a line of the offer is longer than {MAX_LINE_BYTES} bytes"));
         }
@@ -357,10 +367,14 @@ fn parse_media(section: &Section<'_>, session_direction: Option<Direction>) -> R
 
 fn parse_codecs(section: &Section<'_>, media: &mut OfferedMedia) -> Result<(), OfferError> {
     let mut rtx: Vec<(u8, u8)> = Vec::new();
+    let mut seen = [false; 128];
     for word in media.words[3..].iter().take(128) {
         let Some(pt) = word.parse::<u8>().ok().filter(|pt| *pt < 128) else {
             return error(format!("payload type {word} of \"m={}\" is not in 0..=127", media.words[0]));
         };
+        if std::mem::replace(&mut seen[usize::from(pt)], true) {
+            continue;
+        }
         let by_pt = |name| {
             section.values(name).find_map(|v| {
                 let (number, rest) = v.trim().split_once(' ')?;
@@ -397,7 +411,7 @@ fn parse_codecs(section: &Section<'_>, media: &mut OfferedMedia) -> Result<(), O
             channels: parts.next().and_then(|c| c.trim().parse().ok()),
             fmtp: fmtp.to_owned(),
             rtx: None,
-            feedback: feedback.collect(),
+            feedback: feedback.take(MAX_FEEDBACK).collect(),
         });
     }
     for (apt, pt) in rtx {
@@ -405,8 +419,6 @@ fn parse_codecs(section: &Section<'_>, media: &mut OfferedMedia) -> Result<(), O
             codec.rtx = Some(pt);
         }
     }
-    let mut seen = [false; 128];
-    media.codecs.retain(|c| !std::mem::replace(&mut seen[usize::from(c.pt)], true));
     Ok(())
 }
 
@@ -446,8 +458,8 @@ fn send_rids(section: &Section<'_>) -> Vec<String> {
     let Some(list) = words.iter().position(|w| *w == "send").and_then(|i| words.get(i + 1)) else {
         return Vec::new();
     };
-    let firsts = list.split(';').filter_map(|alternatives| alternatives.split(',').next());
-    firsts.map(|rid| rid.trim_start_matches('~')).filter(|rid| declared(rid)).take(8).map(str::to_owned).collect()
+    let firsts = list.split(';').take(MAX_LAYERS).filter_map(|alternatives| alternatives.split(',').next());
+    firsts.map(|rid| rid.trim_start_matches('~')).filter(|rid| declared(rid)).map(str::to_owned).collect()
 }
 
 /// The value of a format parameter, names compared without case.

@@ -10,6 +10,8 @@
 
 mod dtls;
 mod receive;
+#[cfg(test)]
+mod second_opinion;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
