@@ -238,6 +238,7 @@ impl Session {
     pub(crate) fn restart_ice(&mut self, local: &Credentials, remote: &Credentials) {
         self.transport.restart_ice(local, remote);
         self.ufrags.insert(0, local.ufrag.clone());
+        self.ufrags.truncate(2);
     }
 
     /// Takes a datagram from the network.

@@ -198,6 +198,13 @@ impl Sealer {
     ///
     /// # Errors
     /// The library refused, which does not happen for packets of RTP's size; the packet must not be sent then.
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(
+            clippy::needless_pass_by_ref_mut,
+            reason = "one writer at a time is the point; debug builds write the ledger"
+        )
+    )]
     pub(crate) fn seal_rtp(
         &mut self,
         buffer: &mut Vec<u8>,
