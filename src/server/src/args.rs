@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
+
 /// A WebRTC-first media server: publish over WHIP, watch over WHEP.
 ///
 /// Without arguments it runs with the defaults: open the address that it prints, click Publish, and open the play page
@@ -27,12 +29,14 @@ pub(crate) struct ConfigFile {
 }
 
 /// What to do instead of running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Subcommand)]
 pub(crate) enum Command {
     /// Check the configuration and the certificate it names, and say what is wrong
     Check,
     /// Print the configuration as it would be used, defaults and environment included
     Config,
+    /// Measure how many viewers this machine carries, in memory and over loopback
+    Bench(BenchArgs),
 }
 
 const AFTER_HELP: &str = "\
@@ -40,6 +44,7 @@ Examples:
   freshet                              run with the defaults
   freshet -c conf/freshet.toml         run with a file; conf/freshet.toml explains every key
   freshet check -c my.toml             find mistakes before a restart
+  freshet bench                        how many viewers this machine carries
   CANDIDATE=203.0.113.7 freshet        tell browsers a public address (NAT, Docker, cloud)
   FRESHET_HTTP_LISTEN=8081 freshet     any key by environment: FRESHET_SECTION_KEY
 

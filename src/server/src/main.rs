@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics says where"))]
 
 mod args;
+mod bench;
 mod candidates;
 mod certificates;
 mod config;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => load(file).and_then(|loaded| run::run(&loaded.config, file)),
         Some(Command::Check) => load(file).and_then(|loaded| check(&loaded, file)),
+        Some(Command::Bench(args)) => bench::run(&args, print),
         Some(Command::Config) => load(file).and_then(|loaded| print(&loaded.text)),
     };
     match done {

@@ -469,6 +469,14 @@ pub(crate) fn raise_open_file_limit() {
     }
 }
 
+/// Processor time that the calling thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live struct of the right type; a failure, which Linux does not have, leaves it zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use freshet_sfu::SendBatch;
@@ -567,12 +575,4 @@ mod tests {
         }
         panic!("nothing arrived");
     }
-}
-
-/// Processor time that the calling thread has used.
-pub(crate) fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live struct of the right type; a failure, which Linux does not have, leaves it zero.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }

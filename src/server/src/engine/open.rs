@@ -65,7 +65,13 @@ impl Engine {
         let (ufrag, pwd) = chosen.unwrap_or_else(|| (random_text(8), random_text(32)));
         if self.lobby.whereabouts(&ufrag).is_some() {
             let detail = "the chosen ice-ufrag belongs to another session";
-            return Err(Refusal::new(400, code::INVALID_ICE, "bad-ice-credentials", detail, "choose another, at random"));
+            return Err(Refusal::new(
+                400,
+                code::INVALID_ICE,
+                "bad-ice-credentials",
+                detail,
+                "choose another, at random",
+            ));
         }
         let credentials = Credentials { ufrag, pwd };
         let mut rng = rand::rng();
