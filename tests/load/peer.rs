@@ -6,15 +6,11 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::crypto::CryptoError;
-use str0m::crypto::dtls::ProtocolVersion;
-use str0m::crypto::dtls::{DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion};
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
@@ -40,15 +36,10 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn new(local_ip: IpAddr, stats_interval: Duration) -> Result<Template> {
-        let mut provider = str0m::crypto::from_feature_flags();
-        let certificate = provider.dtls_provider.generate_certificate().context("cannot make a DTLS certificate")?;
-        // ICE has verified the address before DTLS starts, as in str0m's own provider.
-        let dtls = dimpl::Config::builder().use_server_cookie(false).mtu(1150).build();
-        let dtls = dtls.map_err(|error| anyhow!("cannot configure DTLS: {error}"))?;
-        provider.dtls_provider = Box::leak(Box::new(SharedDtls { config: Arc::new(dtls) }));
+        let (provider, certificate) = freshet_tests::dtls::shared_provider()?;
         let config = RtcConfig::new()
             .set_rtp_mode(true)
-            .set_crypto_provider(Arc::new(provider))
+            .set_crypto_provider(provider)
             .set_dtls_cert(certificate)
             .set_stats_interval(Some(stats_interval));
         Ok(Template { config, local_ip })
@@ -208,69 +199,6 @@ fn bind(local_ip: IpAddr) -> Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(UdpSocket::from_std(socket.into())?)
-}
-
-/// str0m's own provider makes a DTLS configuration per session, which costs 0.9 ms; this one shares it.
-#[derive(Debug)]
-struct SharedDtls {
-    config: Arc<dimpl::Config>,
-}
-
-impl DtlsProvider for SharedDtls {
-    fn generate_certificate(&self) -> Option<DtlsCert> {
-        dimpl::certificate::generate_self_signed_certificate().ok()
-    }
-
-    fn new_dtls(
-        &self,
-        certificate: &DtlsCert,
-        now: Instant,
-        _version: DtlsVersion,
-        _mtu: Option<usize>,
-    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        Ok(Box::new(Dtls(dimpl::Dtls::new_12(self.config.clone(), certificate.clone(), now))))
-    }
-}
-
-struct Dtls(dimpl::Dtls);
-
-impl std::fmt::Debug for Dtls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dtls")
-    }
-}
-
-impl DtlsInstance for Dtls {
-    fn set_active(&mut self, active: bool) {
-        self.0.set_active(active);
-    }
-    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.0.handle_packet(packet)
-    }
-    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        self.0.poll_output(buffer)
-    }
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.0.handle_timeout(now)
-    }
-    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        self.0.send_application_data(data)
-    }
-    fn is_active(&self) -> bool {
-        self.0.is_active()
-    }
-    fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.0.protocol_version()
-    }
-    fn is_closing(&self) -> bool {
-        self.0.is_closing()
-    }
-    fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-    fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.0.close()
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
-use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
-use str0m::crypto::CryptoError;
-use str0m::crypto::dtls::{DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion};
+use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::format::{Codec, FormatParams};
 use str0m::media::{Direction, Frequency, MediaKind, Mid, Simulcast, SimulcastLayer};
 use str0m::{Rtc, RtcConfig};
@@ -136,77 +134,10 @@ fn config(offering: &Offering) -> RtcConfig {
 }
 
 /// One certificate and one DTLS configuration for all clients: str0m's own provider makes one per session, slowly.
-static SHARED: LazyLock<(Arc<CryptoProvider>, DtlsCert)> = LazyLock::new(|| {
-    let mut provider = str0m::crypto::from_feature_flags();
-    let cert = provider.dtls_provider.generate_certificate().expect("a certificate");
-    let dtls = dimpl::Config::builder().use_server_cookie(false).mtu(1150).build().expect("a DTLS configuration");
-    provider.dtls_provider = Box::leak(Box::new(SharedDtls { config: Arc::new(dtls) }));
-    (Arc::new(provider), cert)
-});
+static SHARED: LazyLock<(Arc<CryptoProvider>, DtlsCert)> =
+    LazyLock::new(|| freshet_tests::dtls::shared_provider().expect("working cryptography"));
 
 /// HMAC-SHA1, for checks that are made by hand.
 pub(crate) fn sha1_hmac(key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
     SHARED.0.sha1_hmac_provider.sha1_hmac(key, payloads)
-}
-
-#[derive(Debug)]
-struct SharedDtls {
-    config: Arc<dimpl::Config>,
-}
-
-impl DtlsProvider for SharedDtls {
-    fn generate_certificate(&self) -> Option<DtlsCert> {
-        None
-    }
-
-    fn new_dtls(
-        &self,
-        certificate: &DtlsCert,
-        now: Instant,
-        _version: DtlsVersion,
-        _mtu: Option<usize>,
-    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        Ok(Box::new(Dtls(dimpl::Dtls::new_12(Arc::clone(&self.config), certificate.clone(), now))))
-    }
-}
-
-struct Dtls(dimpl::Dtls);
-
-impl std::fmt::Debug for Dtls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dtls")
-    }
-}
-
-impl DtlsInstance for Dtls {
-    fn set_active(&mut self, active: bool) {
-        self.0.set_active(active);
-    }
-    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.0.handle_packet(packet)
-    }
-    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        self.0.poll_output(buffer)
-    }
-    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.0.handle_timeout(now)
-    }
-    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        self.0.send_application_data(data)
-    }
-    fn is_active(&self) -> bool {
-        self.0.is_active()
-    }
-    fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.0.protocol_version()
-    }
-    fn is_closing(&self) -> bool {
-        self.0.is_closing()
-    }
-    fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-    fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.0.close()
-    }
 }

@@ -16,6 +16,7 @@ mod http;
 mod listener;
 mod logging;
 mod run;
+mod srs_code;
 mod udp;
 
 use std::collections::BTreeMap;

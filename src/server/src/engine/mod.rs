@@ -39,21 +39,10 @@ use self::open::Rules;
 use self::registry::{Record, Registry};
 use crate::candidates::{CandidateSources, Interface};
 use crate::config::Config;
+use crate::srs_code as code;
 use crate::udp;
 
 pub(crate) use types::*;
-
-/// SRS's error numbers for the cases that have one.
-mod code {
-    pub(super) const SDP_DECODE: u32 = 5012;
-    pub(super) const SDP_NEGOTIATE: u32 = 5018;
-    pub(super) const STREAM_BUSY: u32 = 5020;
-    pub(super) const NO_SESSION: u32 = 5022;
-    pub(super) const NO_PUBLISHER: u32 = 5028;
-    pub(super) const CODEC: u32 = 5026;
-    pub(super) const INVALID_ICE: u32 = 5037;
-    pub(super) const CONNECTIONS_EXCEED: u32 = 1074;
-}
 
 /// Events that wait to be entered into the registry. A shard that fills it waits.
 const EVENT_QUEUE: usize = 65_536;

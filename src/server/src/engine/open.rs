@@ -10,8 +10,9 @@ use rand::Rng as _;
 
 use super::registry::{Client, Ice, Mismatch, Record, Registry};
 use super::types::{OpenRequest, Opened, Refusal, Role, SessionToken};
-use super::{Engine, code, random_text};
+use super::{Engine, random_text};
 use crate::config::{Config, Takeover, WhenAbsent};
+use crate::srs_code as code;
 
 /// Rules that requests are measured by.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 
+use super::HttpSettings;
 use super::query::Query;
-use super::{HttpSettings, problem};
 use crate::engine::{Refusal, Role};
+use crate::srs_code as code;
 
 impl HttpSettings {
     fn tokens(&self, role: Role) -> &[String] {
@@ -37,7 +38,7 @@ pub(super) fn authorise(
     let Some(shown) = shown_token(headers, queries) else {
         return Err(Refusal::new(
             401,
-            problem::SECURITY_DENY,
+            code::SECURITY_DENY,
             "unauthorized",
             format!("a token is needed to {verb} here, and the request has none"),
             "send `Authorization: Bearer TOKEN` (OBS: the field \"Bearer Token\") or add ?token=TOKEN to the URL",
@@ -50,7 +51,7 @@ pub(super) fn authorise(
     }
     Err(Refusal::new(
         401,
-        problem::SECURITY_DENY,
+        code::SECURITY_DENY,
         "unauthorized",
         format!("the token of the request is none of those that may {verb}"),
         format!("compare it with {key} of the server's configuration"),

@@ -23,6 +23,7 @@ use tracing::{debug, error};
 
 use super::{AppState, Connection, HttpSettings, Routes, problem};
 use crate::engine::Refusal;
+use crate::srs_code as code;
 
 /// A handler that takes longer is stuck. SRS's clients give up after the same time.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -117,7 +118,7 @@ async fn run(request: Request, next: Next, path: &str) -> Response {
             error!(%path, "the handler of a request panicked");
             problem::response(&Refusal::new(
                 500,
-                problem::HTTP_REQUEST,
+                code::HTTP_REQUEST,
                 "internal-error",
                 "the server made a mistake with this request",
                 "please report it with the server's log",
@@ -127,7 +128,7 @@ async fn run(request: Request, next: Next, path: &str) -> Response {
             error!(%path, "the handler of a request took too long");
             let refusal = Refusal::new(
                 503,
-                problem::HTTP_REQUEST,
+                code::HTTP_REQUEST,
                 "timeout",
                 "the server did not finish this request in time",
                 "it is overloaded; try again",
@@ -148,21 +149,21 @@ async fn read_body(request: Request, limit: usize) -> Result<Request, Refusal> {
         Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
         Ok(Err(BodyError::TooLarge)) => Err(Refusal::new(
             413,
-            problem::HTTP_REQUEST,
+            code::HTTP_REQUEST,
             "too-large",
             format!("the body is larger than {limit} bytes"),
             "an SDP offer has a few kilobytes; http.max_body_bytes of the configuration sets the limit",
         )),
         Ok(Err(BodyError::Broken)) => Err(Refusal::new(
             400,
-            problem::HTTP_REQUEST,
+            code::HTTP_REQUEST,
             "broken-body",
             "the body of the request did not arrive whole",
             "check the connection and what lies between client and server",
         )),
         Err(_) => Err(Refusal::new(
             408,
-            problem::HTTP_REQUEST,
+            code::HTTP_REQUEST,
             "slow-body",
             format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
             "check Content-Length and the connection",

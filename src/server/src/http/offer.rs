@@ -16,6 +16,7 @@ use super::stream_url::host_of;
 use super::{AppState, Connection, HttpSettings, auth, problem};
 use crate::config::IceServer;
 use crate::engine::{OpenRequest, Opened, Refusal, Role};
+use crate::srs_code as code;
 
 /// Media type of an offer and an answer (RFC 8866).
 pub(super) const SDP: &str = "application/sdp";
@@ -139,7 +140,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Reads an offer out of a body.
 pub(super) fn offer_text(body: &[u8]) -> Result<String, Refusal> {
     let refuse = |detail: &str| {
-        Refusal::new(400, problem::SDP_DECODE, "bad-offer", detail, "send the SDP offer as the body of the request")
+        Refusal::new(400, code::SDP_DECODE, "bad-offer", detail, "send the SDP offer as the body of the request")
     };
     let offer = std::str::from_utf8(body).map_err(|_| refuse("the body is no UTF-8 text, so it is no SDP"))?;
     if offer.trim().is_empty() {
@@ -218,7 +219,7 @@ fn ice_credentials(options: Query<'_>) -> Result<Option<(String, String)>, Refus
     }
     Err(Refusal::new(
         400,
-        problem::INVALID_ICE,
+        code::INVALID_ICE,
         "bad-ice-credentials",
         "ice-ufrag must have 4 to 32 letters of A-Z a-z 0-9 + /, ice-pwd 22 to 32, and both must be given",
         "leave both out to have the server choose",

@@ -7,23 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::engine::Refusal;
-
-/// SRS's `RtcInvalidParams`, for requests that are wrong before any SDP is looked at.
-pub(super) const INVALID_PARAMS: u32 = 5023;
-/// SRS's `RtcInvalidSession`.
-pub(super) const INVALID_SESSION: u32 = 5036;
-/// SRS's `RtcNoSession`.
-pub(super) const NO_SESSION: u32 = 5022;
-/// SRS's `RtcSdpDecode`.
-pub(super) const SDP_DECODE: u32 = 5012;
-/// SRS's `RtcApiJson`.
-pub(super) const API_JSON: u32 = 5019;
-/// SRS's `RtcInvalidIce`.
-pub(super) const INVALID_ICE: u32 = 5037;
-/// SRS's `SecurityDeny`.
-pub(super) const SECURITY_DENY: u32 = 1053;
-/// SRS has no number for what HTTP itself refuses; this is the one it answers most often.
-pub(super) const HTTP_REQUEST: u32 = 400;
+use crate::srs_code as code;
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -68,7 +52,7 @@ fn title(kind: &str) -> String {
 pub(super) fn no_session() -> Refusal {
     Refusal::new(
         404,
-        NO_SESSION,
+        code::NO_SESSION,
         "no-session",
         "there is no session under this URL",
         "the session has ended or the URL is incomplete; open a new session",
@@ -79,7 +63,7 @@ pub(super) fn no_session() -> Refusal {
 pub(super) async fn not_found(uri: Uri) -> Response {
     response(&Refusal::new(
         404,
-        HTTP_REQUEST,
+        code::HTTP_REQUEST,
         "not-found",
         format!("there is nothing at {}", uri.path()),
         "publish to /whip/{app}/{stream}, play from /whep/{app}/{stream}; / is the start page",
@@ -90,7 +74,7 @@ pub(super) async fn not_found(uri: Uri) -> Response {
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     response(&Refusal::new(
         405,
-        HTTP_REQUEST,
+        code::HTTP_REQUEST,
         "method-not-allowed",
         format!("{} does not answer {method}", uri.path()),
         "the Allow header lists the methods that it answers",

@@ -21,6 +21,7 @@ use super::query::{Query, percent_encode};
 use super::stream_url::{self, StreamUrl};
 use super::{AppState, Resource, Routes, auth, problem, whip};
 use crate::engine::{Opened, Refusal, Role};
+use crate::srs_code as code;
 
 /// SRS's defaults for a query that names no stream.
 const DEFAULT_APP: &str = "live";
@@ -114,7 +115,7 @@ async fn on_session(State(state): State<Arc<AppState>>, method: Method, call: Ca
     let Some(token) = call.query().get("token") else {
         return problem::response(&Refusal::new(
             403,
-            problem::INVALID_SESSION,
+            code::INVALID_SESSION,
             "no-session-token",
             "the URL has no token, so it names no session",
             "use the Location of the 201 response unchanged",
@@ -175,7 +176,7 @@ async fn json_open(state: &AppState, role: Role, call: &Call) -> Result<Opened, 
     let JsonCall { sdp, streamurl } = serde_json::from_slice(&call.body).map_err(|error| {
         Refusal::new(
             400,
-            problem::API_JSON,
+            code::API_JSON,
             "bad-json",
             format!("the body is not the JSON that is needed: {error}"),
             "send {\"sdp\": …, \"streamurl\": \"webrtc://host/live/cam\"}",

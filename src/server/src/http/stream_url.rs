@@ -3,9 +3,9 @@
 
 use freshet_media::StreamKey;
 
-use super::problem;
 use super::query::{Query, percent_decode};
 use crate::engine::Refusal;
+use crate::srs_code as code;
 
 /// App of an address that names only a stream (SRS's rule).
 const DEFAULT_APP: &str = "__defaultApp__";
@@ -44,7 +44,7 @@ impl StreamUrl {
             let url = url.split('?').next().unwrap_or_default();
             Refusal::new(
                 400,
-                problem::INVALID_PARAMS,
+                code::INVALID_PARAMS,
                 "bad-stream-url",
                 format!("the stream URL \"{url}\" {what}"),
                 "write it like webrtc://host/live/cam",
@@ -108,7 +108,7 @@ pub(super) fn stream_key(
     StreamKey::new(vhost, app, without_format(stream)).map_err(|reason| {
         Refusal::new(
             400,
-            problem::INVALID_PARAMS,
+            code::INVALID_PARAMS,
             "bad-stream-name",
             format!("\"{app}/{stream}\" cannot name a stream: {reason}"),
             "use an app and a stream name such as live/cam",

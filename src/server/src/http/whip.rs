@@ -18,6 +18,7 @@ use super::offer::{self, ACCEPT_PATCH, ACCEPT_POST, Call, Offer, SDP, SDP_FRAGME
 use super::query::percent_decode;
 use super::{AppState, Resource, Routes, auth, problem, stream_url};
 use crate::engine::{Opened, Patched, Refusal, Role, SessionToken};
+use crate::srs_code as code;
 
 /// Methods of an endpoint.
 const ENDPOINT_METHODS: &str = "POST, GET, HEAD, OPTIONS";
@@ -84,7 +85,7 @@ fn key_from_path(path: &str) -> Result<StreamKey, Refusal> {
     let Some((app, stream)) = name.rsplit_once('/') else {
         return Err(Refusal::new(
             404,
-            problem::INVALID_PARAMS,
+            code::INVALID_PARAMS,
             "bad-stream-name",
             format!("{path} names an app or a stream, but not both"),
             "use two parts, such as /whip/live/cam and /whep/live/cam",
@@ -96,7 +97,7 @@ fn key_from_path(path: &str) -> Result<StreamKey, Refusal> {
 pub(super) fn wrong_type(given: &str, wanted: &str) -> Refusal {
     Refusal::new(
         415,
-        problem::HTTP_REQUEST,
+        code::HTTP_REQUEST,
         "unsupported-media-type",
         format!("the body is {given}, {wanted} is needed"),
         format!("send the body as it is with Content-Type: {wanted}"),
@@ -156,7 +157,7 @@ fn try_patch(state: &AppState, token: &SessionToken, call: &Call) -> Result<Patc
         std::str::from_utf8(&call.body).ok().filter(|fragment| !fragment.trim().is_empty()).ok_or_else(|| {
             Refusal::new(
                 400,
-                problem::SDP_DECODE,
+                code::SDP_DECODE,
                 "bad-fragment",
                 "the body is no SDP fragment",
                 "send a=ice-ufrag, a=ice-pwd, and a=candidate lines under their m-line (RFC 8840)",
