@@ -29,7 +29,7 @@ impl Lateness {
     /// A packet came that much behind its successor.
     pub(crate) fn note(&mut self, late_by: Duration, now: Instant) {
         let usual = self.value(now);
-        if let Some(more) = late_by.min(MAX).checked_sub(usual) {
+        if let Some(more) = late_by.checked_sub(usual).filter(|_| late_by <= MAX) {
             self.usual = Some((usual + more / 2, now));
         }
     }
@@ -127,7 +127,7 @@ mod tests {
     fn lateness_rises_by_halves_and_falls_by_halves() {
         let start = Instant::now();
         let mut lateness = Lateness::default();
-        for late_by in [200, 200, 50] {
+        for late_by in [200, 200, 50, 3000] {
             lateness.note(Duration::from_millis(late_by), start);
         }
         assert_eq!(lateness.value(start).as_millis(), 150);
