@@ -31,7 +31,8 @@ async function exchange({ server, browsers }, name, config) {
 const codec = name => test(`${name} with Opus, picture and sound`, 60, async context => {
   const seen = await exchange(context, name, { codec: name });
   assert.equal(seen.codec, name);
-  assertPicture(seen, SECONDS, { size: '640x480' });
+  // Chromium's AV1 encoder leaves the stamp's cells half-way between black and white in up to one frame of ten.
+  assertPicture(seen, SECONDS, { size: '640x480', unreadable: name === 'av1' ? 0.15 : 0.02 });
   assertSound(seen, SECONDS);
   assertLipSync(seen);
   return figures(seen);

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 
 /** The stamped picture arrived, whole, in time and in its colours. */
-export function assertPicture(seen, seconds, { size, fps = 30 } = {}) {
+export function assertPicture(seen, seconds, { size, fps = 30, unreadable = 0.02 } = {}) {
   assert.ok(seen.frames > seconds * fps * 0.7, `${seen.frames} frames painted in ${seconds} s`);
-  assert.ok(seen.unreadable <= seen.frames * 0.02, `${seen.unreadable} of ${seen.frames} frames cannot be read`);
+  assert.ok(seen.unreadable <= seen.frames * unreadable, `${seen.unreadable} of ${seen.frames} frames cannot be read`);
   assert.ok(seen.colourError < 60, `colours are off by ${seen.colourError} of 255`);
   assert.ok(seen.delayP50 < 150, `median delay ${seen.delayP50} ms, paint to paint`);
   if (size) assert.equal(seen.size, size);
