@@ -123,21 +123,9 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Extensions;
 
     fn packet(seq: u64, arrival: Instant) -> RtpPacket {
-        RtpPacket {
-            track: 0,
-            layer: 0,
-            format: 0,
-            marker: false,
-            opens_keyframe: false,
-            seq,
-            timestamp: 0,
-            arrival,
-            extensions: Extensions::default(),
-            payload: [0u8; 1].as_slice().into(),
-        }
+        RtpPacket::for_test(seq, 0, arrival)
     }
 
     #[test]

@@ -31,6 +31,25 @@ pub struct RtpPacket {
     pub payload: Arc<[u8]>,
 }
 
+#[cfg(test)]
+impl RtpPacket {
+    /// A packet of one byte on the first track.
+    pub(crate) fn for_test(seq: u64, timestamp: u32, arrival: Instant) -> RtpPacket {
+        RtpPacket {
+            track: 0,
+            layer: 0,
+            format: 0,
+            marker: false,
+            opens_keyframe: false,
+            seq,
+            timestamp,
+            arrival,
+            extensions: Extensions::default(),
+            payload: [0u8; 1].as_slice().into(),
+        }
+    }
+}
+
 /// Header extensions that pass from publisher to viewer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extensions {
@@ -184,15 +203,8 @@ mod tests {
         let now = Instant::now();
         let packet = |(track, bytes): (TrackIndex, usize)| RtpPacket {
             track,
-            layer: 0,
-            format: 0,
-            marker: false,
-            opens_keyframe: false,
-            seq: 0,
-            timestamp: 0,
-            arrival: now,
-            extensions: Extensions::default(),
             payload: vec![0; bytes].into(),
+            ..RtpPacket::for_test(0, 0, now)
         };
         let padded = |sizes: &[(TrackIndex, usize)]| {
             let mut padding = vec![9; 20];

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use freshet_media::{MediaKind, StreamKey};
 
@@ -101,8 +100,6 @@ pub enum RelayMessage {
         from: ShardId,
         /// Its path.
         path: Path,
-        /// When it arrived.
-        arrival: Instant,
         /// Its bytes.
         payload: Box<[u8]>,
     },

@@ -221,24 +221,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::packet::Extensions;
 
     const A: Source = Source { generation: 0, layer: 0 };
     const B: Source = Source { generation: 1, layer: 0 };
 
     fn packet(seq: u64, timestamp: u32, arrival: Instant) -> RtpPacket {
-        RtpPacket {
-            track: 0,
-            layer: 0,
-            format: 0,
-            marker: false,
-            opens_keyframe: false,
-            seq,
-            timestamp,
-            arrival,
-            extensions: Extensions::default(),
-            payload: [0u8; 1].as_slice().into(),
-        }
+        RtpPacket::for_test(seq, timestamp, arrival)
     }
 
     #[test]

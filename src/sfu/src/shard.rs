@@ -241,7 +241,7 @@ impl Shard {
         }
         let Some(request) = BindingRequest::parse(payload) else {
             match self.steered.get(&address) {
-                Some(home) if came_from.is_none() => self.hand_over(now, *home, path, payload),
+                Some(home) if came_from.is_none() => self.hand_over(*home, path, payload),
                 _ => self.config.status.drop_stranger.add(1),
             }
             return;
@@ -253,7 +253,7 @@ impl Shard {
                 self.deliver(now, index, path, payload);
             }
             Claim::Seated(home, id) if home == self.config.id => self.deliver_check(now, id, path, payload, came_from),
-            Claim::Seated(home, _) if came_from.is_none() => self.hand_over(now, home, path, payload),
+            Claim::Seated(home, _) if came_from.is_none() => self.hand_over(home, path, payload),
             Claim::Seated(..) | Claim::Nobody => self.config.status.drop_stun.add(1),
         }
     }
@@ -269,8 +269,8 @@ impl Shard {
         }
     }
 
-    fn hand_over(&mut self, now: Instant, home: ShardId, path: Path, payload: &[u8]) {
-        let message = RelayMessage::Datagram { from: self.config.id, path, arrival: now, payload: payload.into() };
+    fn hand_over(&mut self, home: ShardId, path: Path, payload: &[u8]) {
+        let message = RelayMessage::Datagram { from: self.config.id, path, payload: payload.into() };
         self.outbox.push_back((home, message));
     }
 

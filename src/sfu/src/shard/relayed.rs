@@ -51,7 +51,7 @@ impl Shard {
                     self.ask_publisher(now, index);
                 }
             }
-            RelayMessage::Datagram { from, path, arrival: _, payload } => {
+            RelayMessage::Datagram { from, path, payload } => {
                 self.handle_datagram(now, path, &payload, Some(from));
             }
             RelayMessage::Steer { protocol, remote, home } => {
