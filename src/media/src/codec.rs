@@ -20,7 +20,7 @@ impl fmt::Display for MediaKind {
     }
 }
 
-/// A codec that can travel in RTP.
+/// A codec of either plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     /// H.264/AVC, RFC 6184.
@@ -41,11 +41,15 @@ pub enum Codec {
     Pcma,
     /// Redundant audio, RFC 2198.
     Red,
+    /// AAC of any profile, ISO/IEC 14496-3. Only in frames.
+    Aac,
+    /// MPEG-1 and MPEG-2 audio layer III. Only in frames.
+    Mp3,
 }
 
 impl Codec {
-    /// Every codec, in the order in which lists are printed.
-    pub const ALL: [Codec; 9] = [
+    /// Every codec that WebRTC carries here, in the order in which lists are printed.
+    pub const RTP: [Codec; 9] = [
         Codec::H264,
         Codec::H265,
         Codec::Vp8,
@@ -69,10 +73,12 @@ impl Codec {
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
             Codec::Red => "red",
+            Codec::Aac => "mpeg4-generic",
+            Codec::Mp3 => "MPA",
         }
     }
 
-    /// Finds a codec by its encoding name, without regard to case (RFC 8866 §6.6).
+    /// Finds a codec that WebRTC carries here by its encoding name, without regard to case (RFC 8866 §6.6).
     pub fn from_rtp_name(name: &str) -> Option<Codec> {
         // Older WebRTC stacks call AV1 "AV1X", query strings and configuration say "hevc".
         if name.eq_ignore_ascii_case("AV1X") {
@@ -81,14 +87,14 @@ impl Codec {
         if name.eq_ignore_ascii_case("hevc") {
             return Some(Codec::H265);
         }
-        Codec::ALL.into_iter().find(|c| c.rtp_name().eq_ignore_ascii_case(name))
+        Codec::RTP.into_iter().find(|c| c.rtp_name().eq_ignore_ascii_case(name))
     }
 
     /// Audio or video.
     pub fn kind(self) -> MediaKind {
         match self {
             Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => MediaKind::Video,
-            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Red => MediaKind::Audio,
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Red | Codec::Aac | Codec::Mp3 => MediaKind::Audio,
         }
     }
 }
@@ -98,6 +104,8 @@ impl fmt::Display for Codec {
         f.write_str(match self {
             Codec::Opus => "Opus",
             Codec::Red => "RED",
+            Codec::Aac => "AAC",
+            Codec::Mp3 => "MP3",
             other => other.rtp_name(),
         })
     }
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_codec_is_found_by_its_own_name() {
-        for codec in Codec::ALL {
+        for codec in Codec::RTP {
             assert_eq!(Codec::from_rtp_name(&codec.rtp_name().to_lowercase()), Some(codec));
         }
         assert_eq!(Codec::from_rtp_name("AV1X"), Some(Codec::Av1));

@@ -61,6 +61,7 @@ pub fn match_score(published: &Format, viewer: &OfferedCodec) -> Option<u32> {
         Codec::Av1 => same("profile", "0").then_some(1),
         Codec::Opus => Some(1 + u32::from(same("stereo", "0"))),
         Codec::Vp8 | Codec::Pcmu | Codec::Pcma | Codec::Red => Some(1),
+        Codec::Aac | Codec::Mp3 => None,
     }
 }
 

@@ -109,6 +109,7 @@ fn add_codec(config: &mut RtcConfig, offered: &OfferedCodec) {
         Codec::Pcma => Str0mCodec::PCMA,
         // In RTP mode nothing is unpacked; RED is one more payload type with Opus' clock.
         Codec::Opus | Codec::Red => Str0mCodec::Opus,
+        Codec::Aac | Codec::Mp3 => return,
     };
     let Some(clock) = str0m::media::Frequency::new(offered.clock_hz) else { return };
     let fmtp = if offered.codec == Codec::Red { "" } else { offered.fmtp.as_str() };

@@ -173,7 +173,7 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
     let settings = &state.settings;
     let info = &settings.server;
     let guarded = !settings.publish_tokens.is_empty() || !settings.play_tokens.is_empty();
-    let codecs: Vec<&str> = Codec::ALL.into_iter().map(Codec::rtp_name).collect();
+    let codecs: Vec<&str> = Codec::RTP.into_iter().map(Codec::rtp_name).collect();
     // A TURN password is for those who may use this server; behind tokens they get it with the answer.
     let ice_servers: Vec<Value> = settings
         .ice_servers

@@ -62,6 +62,8 @@ fn codec_name(codec: Codec) -> &'static str {
     match codec {
         Codec::H265 => "HEVC",
         Codec::Opus => "Opus",
+        Codec::Aac => "AAC",
+        Codec::Mp3 => "MP3",
         other => other.rtp_name(),
     }
 }

@@ -1,0 +1,1 @@
+//! From the frame plane to the packet plane.

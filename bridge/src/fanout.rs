@@ -1,0 +1,1 @@
+//! One stream's frames to many players.

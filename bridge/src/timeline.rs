@@ -1,0 +1,1 @@
+//! One timeline for what publishers send.
