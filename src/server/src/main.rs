@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics says where"))]
 
+mod access;
 mod args;
 mod bench;
 mod candidates;
@@ -18,6 +19,7 @@ mod logging;
 mod run;
 mod srs_code;
 mod udp;
+mod url;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use crate::access::Access;
 use crate::candidates::{self, CandidateSources};
 use crate::certificates::Certificates;
 use crate::config::Config;
@@ -197,8 +198,7 @@ fn http_settings(
         allow_origin: config.http.allow_origin.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
         max_body_bytes: config.http.max_body_bytes,
-        publish_tokens: config.publish.tokens.clone(),
-        play_tokens: config.play.tokens.clone(),
+        access: Access { publish: config.publish.tokens.clone(), play: config.play.tokens.clone() },
         ice_servers: config.rtc.ice_servers.clone(),
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),

@@ -12,10 +12,9 @@ mod middleware;
 mod offer;
 mod pages;
 mod problem;
-mod query;
 mod sessions;
 mod srs;
-mod stream_url;
+
 mod system;
 mod whip;
 
@@ -27,6 +26,7 @@ use axum::Router;
 use axum::routing::MethodRouter;
 use freshet_media::Codec;
 
+use crate::access::Access;
 use crate::config::{IceServer, IpBlock};
 
 pub(crate) use sessions::Sessions;
@@ -43,10 +43,8 @@ pub(crate) struct HttpSettings {
     pub(crate) trusted_proxies: Vec<IpBlock>,
     /// Largest request body in bytes; more gets 413.
     pub(crate) max_body_bytes: usize,
-    /// Bearer tokens that may publish. Empty: everybody may.
-    pub(crate) publish_tokens: Vec<String>,
-    /// Bearer tokens that may play. Empty: everybody may.
-    pub(crate) play_tokens: Vec<String>,
+    /// Who may publish and play.
+    pub(crate) access: Access,
     /// STUN and TURN servers that clients are told about.
     pub(crate) ice_servers: Vec<IceServer>,
     /// What the start page shows.
@@ -59,8 +57,7 @@ impl Default for HttpSettings {
             allow_origin: "*".to_owned(),
             trusted_proxies: Vec::new(),
             max_body_bytes: 256 * 1024,
-            publish_tokens: Vec::new(),
-            play_tokens: Vec::new(),
+            access: Access::default(),
             ice_servers: Vec::new(),
             server: ServerInfo::default(),
         }

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use freshet_media::{Codec, MediaKind, StreamKey};
 use tracing::info;
 
-use super::query::Query;
-use super::stream_url::host_of;
 use super::{AppState, Connection, HttpSettings, auth, problem};
 use crate::config::IceServer;
 use crate::engine::{OpenRequest, Opened, Refusal, Role};
 use crate::srs_code as code;
+use crate::url::query::Query;
+use crate::url::stream_url::host_of;
 
 /// Media type of an offer and an answer (RFC 8866).
 pub(super) const SDP: &str = "application/sdp";

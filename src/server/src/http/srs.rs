@@ -17,11 +17,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::offer::{self, Call, Offer, SDP, SDP_FRAGMENT};
-use super::query::{Query, percent_encode};
-use super::stream_url::{self, StreamUrl};
 use super::{AppState, Resource, Routes, auth, problem, whip};
 use crate::engine::{Opened, Refusal, Role};
 use crate::srs_code as code;
+use crate::url::query::{Query, percent_encode};
+use crate::url::stream_url::{self, StreamUrl};
 
 /// SRS's defaults for a query that names no stream.
 const DEFAULT_APP: &str = "live";

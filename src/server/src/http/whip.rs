@@ -15,10 +15,11 @@ use axum::routing;
 use freshet_media::StreamKey;
 
 use super::offer::{self, ACCEPT_PATCH, ACCEPT_POST, Call, Offer, SDP, SDP_FRAGMENT};
-use super::query::percent_decode;
-use super::{AppState, Resource, Routes, auth, problem, stream_url};
+use super::{AppState, Resource, Routes, auth, problem};
 use crate::engine::{Opened, Patched, Refusal, Role, SessionToken};
 use crate::srs_code as code;
+use crate::url::query::percent_decode;
+use crate::url::stream_url;
 
 /// Methods of an endpoint.
 const ENDPOINT_METHODS: &str = "POST, GET, HEAD, OPTIONS";

@@ -17,10 +17,10 @@ use axum::{Json, Router};
 use freshet_media::{Codec, StreamKey};
 use serde_json::{Value, json};
 
-use super::query::Query;
 use super::{AppState, Resource, Routes, VERSION, auth, problem};
 use crate::config::IceServer;
 use crate::engine::Role;
+use crate::url::query::Query;
 
 /// SRS's `NoVhost`.
 const NO_VHOST: u32 = 2014;
@@ -172,7 +172,7 @@ fn list<T>(state: &AppState, name: &str, items: &[T], uri: &Uri, object: impl Fn
 async fn server(State(state): State<Arc<AppState>>) -> Response {
     let settings = &state.settings;
     let info = &settings.server;
-    let guarded = !settings.publish_tokens.is_empty() || !settings.play_tokens.is_empty();
+    let guarded = !settings.access.publish.is_empty() || !settings.access.play.is_empty();
     let codecs: Vec<&str> = Codec::RTP.into_iter().map(Codec::rtp_name).collect();
     // A TURN password is for those who may use this server; behind tokens they get it with the answer.
     let ice_servers: Vec<Value> = settings
@@ -189,8 +189,8 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "codecs": codecs,
         "prefer_codec": info.prefer_codec.map(Codec::rtp_name),
         "ice_servers": ice_servers,
-        "publish_needs_token": !settings.publish_tokens.is_empty(),
-        "play_needs_token": !settings.play_tokens.is_empty(),
+        "publish_needs_token": !settings.access.publish.is_empty(),
+        "play_needs_token": !settings.access.play.is_empty(),
         "draining": state.sessions.is_draining(),
     }))
     .into_response()

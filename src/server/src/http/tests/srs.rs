@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::fake::TOKEN;
 use super::{OFFER, SDP, Server};
+use crate::access::Access;
 use crate::engine::Role;
 use crate::http::HttpSettings;
 
@@ -87,7 +88,10 @@ async fn json_calls_answer_200_with_a_code() {
 
 #[tokio::test]
 async fn json_calls_take_the_token_of_the_stream_url() {
-    let server = Server::with(HttpSettings { play_tokens: vec!["a/b+c".into()], ..HttpSettings::default() });
+    let server = Server::with(HttpSettings {
+        access: Access { play: vec!["a/b+c".into()], ..Access::default() },
+        ..HttpSettings::default()
+    });
     let play = async |url: &str| {
         let body = json!({ "sdp": OFFER, "streamurl": url }).to_string();
         server.ask("POST", "/rtc/v1/play/", &[], &body).await.json()["code"].clone()

@@ -2,6 +2,7 @@
 
 use super::fake::{ETAG, TOKEN};
 use super::{OFFER, SDP, Server};
+use crate::access::Access;
 use crate::config::IceServer;
 use crate::engine::Role;
 use crate::http::HttpSettings;
@@ -152,7 +153,10 @@ async fn sessions_are_patched_and_deleted() {
 
 #[tokio::test]
 async fn tokens_are_asked_for_before_anything_is_reserved() {
-    let settings = HttpSettings { publish_tokens: vec!["sesame".into()], ..HttpSettings::default() };
+    let settings = HttpSettings {
+        access: Access { publish: vec!["sesame".into()], ..Access::default() },
+        ..HttpSettings::default()
+    };
     let server = Server::with(settings);
     for (uri, headers) in [
         ("/whip/live/cam", vec![SDP]),

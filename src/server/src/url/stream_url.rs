@@ -22,15 +22,15 @@ const FORMAT_ENDINGS: [&str; 8] = ["flv", "m3u8", "ts", "mp4", "mp3", "aac", "mp
 
 /// A stream address, taken apart and decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StreamUrl {
+pub(crate) struct StreamUrl {
     /// Host without port, empty if the address has none.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// A vhost that the address names explicitly.
-    pub(super) vhost: Option<String>,
-    pub(super) app: String,
-    pub(super) stream: String,
+    pub(crate) vhost: Option<String>,
+    pub(crate) app: String,
+    pub(crate) stream: String,
     /// The raw query, without `?`.
-    pub(super) query: String,
+    pub(crate) query: String,
 }
 
 impl StreamUrl {
@@ -38,7 +38,7 @@ impl StreamUrl {
     ///
     /// The query is split off first, so that a slash in a token is no path. Only when the path names no stream is one
     /// looked for behind the query: Flash encoders write `rtmp://host/app?token=x/stream`.
-    pub(super) fn parse(url: &str) -> Result<StreamUrl, Refusal> {
+    pub(crate) fn parse(url: &str) -> Result<StreamUrl, Refusal> {
         let invalid = |what: &str| {
             // What follows may hold a token, and this text goes to the log.
             let url = url.split('?').next().unwrap_or_default();
@@ -79,12 +79,12 @@ impl StreamUrl {
 }
 
 /// The vhost that a query names.
-pub(super) fn vhost_of(query: Query<'_>) -> Option<String> {
+pub(crate) fn vhost_of(query: Query<'_>) -> Option<String> {
     query.get_any(&["vhost", "domain"])
 }
 
 /// `host` of `user@host:port`; an IPv6 address loses its brackets.
-pub(super) fn host_of(authority: &str) -> &str {
+pub(crate) fn host_of(authority: &str) -> &str {
     let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if let Some(bracketed) = host_port.strip_prefix('[') {
         return bracketed.split_once(']').map_or(bracketed, |(address, _)| address);
@@ -94,7 +94,7 @@ pub(super) fn host_of(authority: &str) -> &str {
 
 /// The key of a stream. `own_hosts` are the names by which the client reached this server: saying one of them again as
 /// vhost means nothing. Nor does an address, nor SRS's default name.
-pub(super) fn stream_key(
+pub(crate) fn stream_key(
     vhost: Option<&str>,
     own_hosts: &[&str],
     app: &str,

@@ -2,33 +2,33 @@
 
 /// A query string, decoded on demand.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Query<'a> {
+pub(crate) struct Query<'a> {
     raw: &'a str,
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn new(raw: &'a str) -> Query<'a> {
+    pub(crate) fn new(raw: &'a str) -> Query<'a> {
         Query { raw }
     }
 
     /// The first value of that name, [`None`] when it is absent or empty.
-    pub(super) fn get(self, name: &str) -> Option<String> {
+    pub(crate) fn get(self, name: &str) -> Option<String> {
         self.value(name).map(|value| percent_decode(&value.replace('+', " ")))
     }
 
     /// Like [`Query::get`], but `+` stays: for tokens and ICE credentials, where it is a base64 letter that people
     /// paste as it is.
-    pub(super) fn get_verbatim(self, name: &str) -> Option<String> {
+    pub(crate) fn get_verbatim(self, name: &str) -> Option<String> {
         self.value(name).map(percent_decode)
     }
 
     /// The first of several names that has a value.
-    pub(super) fn get_any(self, names: &[&str]) -> Option<String> {
+    pub(crate) fn get_any(self, names: &[&str]) -> Option<String> {
         names.iter().find_map(|name| self.get(name))
     }
 
     /// Every value of those names, in the order of the query.
-    pub(super) fn get_all(self, names: &[&str]) -> impl Iterator<Item = String> {
+    pub(crate) fn get_all(self, names: &[&str]) -> impl Iterator<Item = String> {
         self.pairs()
             .filter(move |(key, value)| names.contains(key) && !value.is_empty())
             .map(|(_, value)| percent_decode(value))
@@ -44,7 +44,7 @@ impl<'a> Query<'a> {
 }
 
 /// Undoes `%41`. A percent sign that starts no escape stays; bytes that are no UTF-8 become U+FFFD.
-pub(super) fn percent_decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }
@@ -72,7 +72,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Escapes everything but the unreserved characters of RFC 3986 §2.3 and `/`, which is harmless in a query.
-pub(super) fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
