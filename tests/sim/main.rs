@@ -8,6 +8,7 @@
 
 mod allocations;
 mod client;
+mod feeder;
 mod media;
 mod net;
 mod peer;

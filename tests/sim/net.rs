@@ -34,6 +34,8 @@ pub(crate) struct Profile {
     /// Share of datagrams in which a bit flips; only towards the server.
     pub(crate) damage: f64,
     pub(crate) rate_bps: Option<u64>,
+    /// What waits at the bottleneck at most.
+    pub(crate) queue: Duration,
     /// Extra delay by content.
     pub(crate) extra: Option<fn(&[u8], &mut StdRng) -> Duration>,
 }
@@ -49,6 +51,7 @@ impl Profile {
             duplicate: 0.0,
             damage: 0.0,
             rate_bps: None,
+            queue: Duration::from_millis(500),
             extra: None,
         }
     }
@@ -76,9 +79,6 @@ pub(crate) struct Link {
     pub(crate) lost: u64,
 }
 
-/// A bottleneck's queue.
-const MAX_QUEUE: Duration = Duration::from_millis(500);
-
 impl Link {
     pub(crate) fn new(profile: Profile, seed: u64) -> Link {
         Link { profile, random: StdRng::seed_from_u64(seed), is_bad: false, last: None, busy: None, sent: 0, lost: 0 }
@@ -97,7 +97,7 @@ impl Link {
             // 28 bytes: IPv4 and UDP.
             let takes = Duration::from_nanos((datagram.len() as u64 + 28) * 8 * 1_000_000_000 / rate_bps.max(1));
             let starts = self.busy.unwrap_or(now).max(now);
-            if starts - now > MAX_QUEUE {
+            if starts - now > p.queue {
                 self.lost += 1;
                 return [None; 2];
             }

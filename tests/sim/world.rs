@@ -19,6 +19,7 @@ use str0m::ice::{StunMessage, TransId};
 use str0m::media::Direction;
 
 use crate::client::{Client, ClientId};
+use crate::feeder::{Feed, FeedId};
 use crate::net::Profile;
 use crate::peer::{Offered, Offering, sha1_hmac};
 
@@ -31,7 +32,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::generate().expe
 pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 8000);
 
 /// Something that happens at a time.
-enum Happening {
+pub(crate) enum Happening {
     AtServer { remote: SocketAddr, payload: Vec<u8> },
     AtClient { address: SocketAddr, payload: Vec<u8> },
     Relay { to: usize, message: RelayMessage },
@@ -39,6 +40,7 @@ enum Happening {
     ClientTimer(ClientId),
     Media(ClientId),
     Patience(ClientId),
+    Feed(FeedId),
 }
 
 struct Scheduled {
@@ -109,7 +111,10 @@ pub(crate) struct World {
     pub(crate) relayed: [u64; 2],
     pub(crate) handed_over: u64,
     pub(crate) allocations: Option<Allocations>,
-    key: StreamKey,
+    /// Most bytes that were handed over for sending at once.
+    pub(crate) largest_batch: usize,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) key: StreamKey,
     queue: BinaryHeap<Reverse<Scheduled>>,
     by_address: HashMap<SocketAddr, ClientId>,
     random: StdRng,
@@ -143,6 +148,8 @@ impl World {
             relayed: [0; 2],
             handed_over: 0,
             allocations: None,
+            largest_batch: 0,
+            feeds: Vec::new(),
             key: StreamKey::new("", "live", "cam").expect("a key"),
             queue: BinaryHeap::new(),
             by_address: HashMap::new(),
@@ -345,6 +352,7 @@ impl World {
                 self.clients[id.0].write_due(self.now);
                 self.tend(id);
             }
+            Happening::Feed(id) => self.feed_due(id),
             Happening::Patience(id) => {
                 self.clients[id.0].lose_patience(self.now);
                 self.tend(id);
@@ -390,6 +398,7 @@ impl World {
                 a.batches += 1;
             }
             let Some(batch) = batch else { break };
+            self.largest_batch = self.largest_batch.max(batch.messages().iter().map(|m| m.bytes).sum());
             let mut arrivals = Vec::new();
             for message in batch.messages() {
                 assert_eq!(message.path.local, SERVER.ip());
@@ -466,7 +475,7 @@ impl World {
         }
     }
 
-    fn schedule(&mut self, at: Instant, what: Happening) {
+    pub(crate) fn schedule(&mut self, at: Instant, what: Happening) {
         self.order += 1;
         self.queue.push(Reverse(Scheduled { at, order: self.order, what }));
     }

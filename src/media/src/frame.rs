@@ -100,6 +100,12 @@ impl Frame {
     }
 }
 
+impl AsRef<Frame> for Frame {
+    fn as_ref(&self) -> &Frame {
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,12 +4,27 @@
 
 #![forbid(unsafe_code)]
 
+mod aac;
+pub mod av1;
+mod bits;
 mod codec;
+mod facts;
 mod frame;
+mod gop_cache;
+pub mod h264;
+pub mod h265;
 mod keyframe;
+mod opus;
+pub mod packetize;
 mod stream_key;
+#[cfg(test)]
+mod testing;
 
+pub use aac::{AacConfig, AacError};
 pub use codec::{Codec, MediaKind};
+pub use facts::{Facts, facts};
 pub use frame::{Frame, MediaTime, TrackConfig};
+pub use gop_cache::{Cursor, GopCache, GopLimits, Next};
 pub use keyframe::opens_keyframe;
+pub use opus::{ChannelMapping, OpusHead, OpusHeadError};
 pub use stream_key::{InvalidStreamKey, StreamKey};

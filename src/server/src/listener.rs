@@ -1,9 +1,10 @@
-//! TCP listeners. Every port speaks three protocols, told apart by the first bytes of a connection (the idea of
+//! TCP listeners. Every port speaks all protocols, told apart by the first bytes of a connection (the idea of
 //! RFC 7983, carried over to TCP):
 //!
 //! | first bytes | protocol |
 //! |---|---|
-//! | `0x16` | TLS handshake record (RFC 8446 §5.1), HTTP inside |
+//! | `0x16` | TLS handshake record (RFC 8446 §5.1), HTTP or RTMP inside |
+//! | `0x03` | RTMP: the version of its handshake (§5.2.2 of the specification) |
 //! | 16-bit length, then a STUN header | ICE-TCP (RFC 6544 in the framing of RFC 4571), handed to the engine |
 //! | anything else | HTTP/1.1 |
 //!
@@ -15,6 +16,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +28,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -37,6 +39,7 @@ use tracing::{debug, warn};
 
 use crate::engine::Engine;
 use crate::http::Connection;
+use crate::live::RtmpServer;
 
 /// A peer that has not shown within this time which protocol it speaks is closed. The same time is given to a TLS
 /// handshake and to a request's header; it also ends idle keep-alive connections.
@@ -57,8 +60,14 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Length prefix (2), STUN type and length (4), magic cookie (4).
 const STUN_PREFIX_BYTES: usize = 10;
 
+/// First byte of an RTMP connection.
+const RTMP_VERSION: u8 = 3;
+
 /// RFC 8489 §5.
 const STUN_MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
+/// Room for one connection.
+type Slot = tokio::sync::OwnedSemaphorePermit;
 
 /// Why a listener could not be opened: a sentence for the person who starts the server.
 #[derive(Debug, thiserror::Error)]
@@ -133,12 +142,28 @@ pub(crate) struct Services {
     pub(crate) router: Router,
     /// Takes ICE-TCP.
     pub(crate) ice_tcp: IceTcpHandler,
+    /// Takes RTMP, if that is spoken.
+    pub(crate) rtmp: Option<RtmpService>,
     /// Answers TLS. Without it, TLS connections are closed.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Bounds HTTP connections and those whose protocol is not known yet, over all listeners.
     pub(crate) http_slots: Arc<Semaphore>,
     /// Bounds ICE-TCP connections, over all listeners.
     pub(crate) ice_tcp_slots: Arc<Semaphore>,
+}
+
+/// RTMP and its bound, over all listeners.
+#[derive(Clone)]
+pub(crate) struct RtmpService {
+    server: Arc<RtmpServer>,
+    slots: Arc<Semaphore>,
+}
+
+impl RtmpService {
+    /// At most `max_connections` at a time.
+    pub(crate) fn new(server: Arc<RtmpServer>, max_connections: usize) -> RtmpService {
+        RtmpService { server, slots: Arc::new(Semaphore::new(max_connections)) }
+    }
 }
 
 impl Services {
@@ -153,10 +178,31 @@ impl Services {
         Services {
             router,
             ice_tcp,
+            rtmp: None,
             tls,
             http_slots: Arc::new(Semaphore::new(max_http_connections)),
             ice_tcp_slots: Arc::new(Semaphore::new(max_ice_tcp_connections)),
         }
+    }
+
+    /// With RTMP.
+    pub(crate) fn with_rtmp(self, rtmp: Option<RtmpService>) -> Services {
+        Services { rtmp, ..self }
+    }
+
+    /// Carries an RTMP connection until it ends. `slot` is that of a connection of unknown protocol.
+    async fn serve_rtmp<S>(&self, stream: S, peer: SocketAddr, slot: Slot, stop: watch::Receiver<bool>) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let Some(rtmp) = &self.rtmp else { return Err(io::Error::other("RTMP, which is off (rtmp.enabled)")) };
+        let Ok(_rtmp_slot) = rtmp.slots.clone().try_acquire_owned() else {
+            warn!(%peer, "RTMP connection closed: too many are open (rtmp.max_connections)");
+            return Ok(());
+        };
+        drop(slot);
+        rtmp.server.serve(stream, peer, stop).await;
+        Ok(())
     }
 }
 
@@ -206,6 +252,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 enum Spoken {
     Http,
     Tls,
+    Rtmp,
     IceTcp,
     /// Could still be ICE-TCP.
     Unclear,
@@ -216,9 +263,10 @@ fn recognise(first: &[u8]) -> Spoken {
     match first {
         [] => Spoken::Unclear,
         [0x16, ..] => Spoken::Tls,
-        // The high byte of a length up to 1535 bytes: longer than any STUN message, and no letter of a method.
-        [0x00..=0x05, ..] if first.len() < STUN_PREFIX_BYTES => Spoken::Unclear,
-        [0x00..=0x05, ..] => {
+        [RTMP_VERSION, ..] => Spoken::Rtmp,
+        // The high byte of a length up to 767 bytes: longer than any STUN message, and no letter of a method.
+        [0x00..=0x02, ..] if first.len() < STUN_PREFIX_BYTES => Spoken::Unclear,
+        [0x00..=0x02, ..] => {
             let stun_type_bits = first[2] & 0xC0;
             if stun_type_bits == 0 && first[6..10] == STUN_MAGIC_COOKIE { Spoken::IceTcp } else { Spoken::Nothing }
         }
@@ -230,7 +278,7 @@ async fn serve_connection(
     mut stream: TcpStream,
     peer: SocketAddr,
     services: &Services,
-    slot: tokio::sync::OwnedSemaphorePermit,
+    slot: Slot,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -254,14 +302,22 @@ async fn serve_connection(
             give_up_on_silence(&stream)?;
             let acceptor = TlsAcceptor::from(config.clone());
             let stream = timeout(FIRST_BYTES_TIMEOUT, acceptor.accept(stream)).await??;
+            let stream = timeout(FIRST_BYTES_TIMEOUT, Peeked::new(stream)).await??;
+            if stream.first == RTMP_VERSION {
+                return services.serve_rtmp(stream, peer, slot, stop).await;
+            }
             serve_http(stream, Connection { peer, local, tls: true }, services.router.clone(), stop).await
         }
         (Spoken::Tls, None) => Err(io::Error::other("TLS, but no certificate is configured")),
+        (Spoken::Rtmp, _) => {
+            give_up_on_silence(&stream)?;
+            services.serve_rtmp(stream, peer, slot, stop).await
+        }
         (Spoken::Http, _) => {
             give_up_on_silence(&stream)?;
             serve_http(stream, Connection { peer, local, tls: false }, services.router.clone(), stop).await
         }
-        (Spoken::Unclear | Spoken::Nothing, _) => Err(io::Error::other("neither HTTP, TLS nor STUN")),
+        (Spoken::Unclear | Spoken::Nothing, _) => Err(io::Error::other("neither HTTP, TLS, RTMP nor STUN")),
     }
 }
 
@@ -284,6 +340,57 @@ async fn first_bytes(stream: &mut TcpStream) -> io::Result<(Spoken, Bytes)> {
         }
     }
     Ok((recognise(&read_ahead), read_ahead.freeze()))
+}
+
+/// A stream whose first byte has been looked at.
+struct Peeked<S> {
+    stream: S,
+    first: u8,
+    is_read: bool,
+}
+
+impl<S: AsyncRead + Unpin> Peeked<S> {
+    async fn new(mut stream: S) -> io::Result<Peeked<S>> {
+        let first = stream.read_u8().await?;
+        Ok(Peeked { stream, first, is_read: false })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.is_read && buf.remaining() > 0 {
+            buf.put_slice(&[self.first]);
+            self.is_read = true;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// IPv4 peers of a dual-stack socket appear as mapped IPv6 addresses.

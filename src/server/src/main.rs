@@ -15,6 +15,7 @@ mod config;
 mod engine;
 mod http;
 mod listener;
+mod live;
 mod logging;
 mod run;
 mod srs_code;

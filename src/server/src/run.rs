@@ -22,7 +22,8 @@ use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::{self, AppState, HttpSettings, ServerInfo};
-use crate::listener::{self, Services};
+use crate::listener::{self, RtmpService, Services};
+use crate::live::{RtmpServer, RtmpSettings};
 use crate::logging;
 
 /// Requests at hand when the server ends; a supervisor that waits two seconds must not have to kill us.
@@ -64,6 +65,7 @@ struct Server {
     certificates: Option<Arc<Certificates>>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
+    rtmp_addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -79,6 +81,7 @@ impl Server {
 
         let http_addresses = listeners.addresses(Purpose::Http);
         let https_addresses = listeners.addresses(Purpose::Https);
+        let rtmp_addresses = listeners.addresses(Purpose::Rtmp);
         let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses);
         let limits = ConnectionLimits::new(config, open_file_limit());
         let services = Services::new(
@@ -87,7 +90,8 @@ impl Server {
             tls,
             limits.http,
             limits.ice_tcp,
-        );
+        )
+        .with_rtmp(rtmp_service(config, &engine, limits.rtmp));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for bound in listeners.0 {
@@ -96,7 +100,7 @@ impl Server {
         if let Some(certificates) = &certificates {
             tokio::spawn(certificates.clone().watch());
         }
-        Ok(Server { engine, certificates, http_addresses, https_addresses, stop, tasks })
+        Ok(Server { engine, certificates, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
     }
 
     /// The lines that a person reads after the start.
@@ -117,6 +121,9 @@ impl Server {
             _ => warn!(
                 "HTTPS is off: browsers give camera and microphone only to pages on this machine, unless a proxy adds TLS"
             ),
+        }
+        if let Some(address) = self.rtmp_addresses.first() {
+            info!("publish with OBS or ffmpeg to rtmp://{}/live/NAME", self.reachable_form(*address));
         }
         for line in self.engine.candidates().describe(config.rtc.tcp) {
             info!("{line}");
@@ -200,6 +207,7 @@ fn http_settings(
         max_body_bytes: config.http.max_body_bytes,
         access: Access { publish: config.publish.tokens.clone(), play: config.play.tokens.clone() },
         ice_servers: config.rtc.ice_servers.clone(),
+        http_flv: config.http_flv.enabled,
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),
@@ -209,12 +217,20 @@ fn http_settings(
     }
 }
 
+fn rtmp_service(config: &Config, engine: &Arc<Engine>, max_connections: usize) -> Option<RtmpService> {
+    let access = Access { publish: config.publish.tokens.clone(), play: config.play.tokens.clone() };
+    let settings = RtmpSettings { access, publish_timeout: config.rtmp.publish_timeout };
+    let server = config.rtmp.enabled.then(|| RtmpServer::new(Arc::clone(engine), settings))?;
+    Some(RtmpService::new(server, max_connections))
+}
+
 /// What a listener was asked for. Every one speaks all protocols; this decides only which address is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Http,
     Https,
     IceTcp,
+    Rtmp,
 }
 
 struct Bound {
@@ -235,6 +251,11 @@ impl Listeners {
         if config.https.enabled {
             for address in &config.https.listen {
                 all.add(*address, Purpose::Https, "https.listen")?;
+            }
+        }
+        if config.rtmp.enabled {
+            for address in &config.rtmp.listen {
+                all.add(*address, Purpose::Rtmp, "rtmp.listen")?;
             }
         }
         if config.rtc.tcp {
@@ -265,16 +286,22 @@ impl Listeners {
 struct ConnectionLimits {
     http: usize,
     ice_tcp: usize,
+    rtmp: usize,
 }
 
 impl ConnectionLimits {
     fn new(config: &Config, open_files: Option<usize>) -> ConnectionLimits {
-        let wanted = ConnectionLimits { http: config.http.max_connections, ice_tcp: config.rtc.max_sessions };
+        let wanted = ConnectionLimits {
+            http: config.http.max_connections,
+            ice_tcp: config.rtc.max_sessions,
+            rtmp: config.rtmp.max_connections,
+        };
         let Some(open_files) = open_files else { return wanted };
         // Media over TCP is the exception; what is left over is for sockets, certificates and log.
         let limits = ConnectionLimits {
-            http: wanted.http.min(open_files / 2).max(1),
-            ice_tcp: wanted.ice_tcp.min(open_files / 4).max(1),
+            http: wanted.http.min(open_files * 2 / 5).max(1),
+            ice_tcp: wanted.ice_tcp.min(open_files / 5).max(1),
+            rtmp: wanted.rtmp.min(open_files / 5).max(1),
         };
         if limits.http < wanted.http {
             info!(
@@ -339,10 +366,10 @@ mod tests {
     #[test]
     fn connections_are_bounded_by_what_the_system_allows() {
         let config = Config::default();
-        let wanted = ConnectionLimits { http: 10_000, ice_tcp: 20_000 };
+        let wanted = ConnectionLimits { http: 10_000, ice_tcp: 20_000, rtmp: 10_000 };
         assert_eq!(ConnectionLimits::new(&config, None), wanted);
         assert_eq!(ConnectionLimits::new(&config, Some(1_048_576)), wanted);
-        assert_eq!(ConnectionLimits::new(&config, Some(1024)), ConnectionLimits { http: 512, ice_tcp: 256 });
+        assert_eq!(ConnectionLimits::new(&config, Some(1024)), ConnectionLimits { http: 409, ice_tcp: 204, rtmp: 204 });
     }
 
     #[tokio::test]

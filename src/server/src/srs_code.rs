@@ -15,6 +15,8 @@ pub(crate) const SDP_NEGOTIATE: u32 = 5018;
 pub(crate) const API_JSON: u32 = 5019;
 /// `RtcStreamBusy`.
 pub(crate) const STREAM_BUSY: u32 = 5020;
+/// `RtcDisabled`: the stream does not come over WebRTC.
+pub(crate) const NO_RTC: u32 = 5021;
 /// `RtcNoSession`.
 pub(crate) const NO_SESSION: u32 = 5022;
 /// `RtcInvalidParams`.

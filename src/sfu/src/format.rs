@@ -28,6 +28,28 @@ impl Format {
         };
         Format { pt: codec.pt, codec: codec.codec, clock_hz: codec.clock_hz, channels, fmtp: codec.fmtp.clone() }
     }
+
+    /// A format that was not negotiated: what the server makes of another protocol's media. `fmtp` is written as in
+    /// SDP; what it leaves out has the default of the codec's payload format.
+    pub fn unnegotiated(codec: Codec, fmtp: impl Into<String>) -> Format {
+        let (clock_hz, channels) = match codec {
+            // RFC 7587 §7: always 48000/2, whatever is inside.
+            Codec::Opus | Codec::Red => (48_000, 2),
+            Codec::Pcmu | Codec::Pcma => (8000, 1),
+            // In frames only; no viewer has them.
+            Codec::Aac | Codec::Mp3 => (48_000, 2),
+            Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => (90_000, 0),
+        };
+        Format { pt: 0, codec, clock_hz, channels, fmtp: fmtp.into() }
+    }
+
+    /// H.264 in packetization mode 1. The three bytes are those after the version of an
+    /// `AVCDecoderConfigurationRecord`: profile, constraints, level.
+    pub fn h264(profile_level_id: [u8; 3]) -> Format {
+        let [profile, constraints, level] = profile_level_id;
+        let id = format!("{profile:02x}{constraints:02x}{level:02x}");
+        Format::unnegotiated(Codec::H264, format!("packetization-mode=1;profile-level-id={id}"))
+    }
 }
 
 /// How well a viewer's codec fits a published format: larger is better, [`None`] not at all.
@@ -135,6 +157,22 @@ mod tests {
         assert_eq!(best_match(&cb, &offered), Some(2));
         let high = published(Codec::H264, "profile-level-id=64001f;packetization-mode=1");
         assert!(best_match(&high, &offered).is_some());
+    }
+
+    #[test]
+    fn what_was_not_negotiated_matches_too() {
+        let offered = [
+            viewer(Codec::H264, "packetization-mode=1;profile-level-id=42e01f"),
+            viewer(Codec::H264, "packetization-mode=1;profile-level-id=640c1f"),
+            viewer(Codec::Opus, "stereo=1"),
+            viewer(Codec::H265, ""),
+        ];
+        assert_eq!(best_match(&Format::h264([0x42, 0xc0, 0x1e]), &offered), Some(0));
+        assert_eq!(best_match(&Format::h264([0x64, 0x0c, 0x28]), &offered), Some(1));
+        assert_eq!(Format::h264([0x64, 0, 0x28]).fmtp, "packetization-mode=1;profile-level-id=640028");
+        assert_eq!(best_match(&Format::unnegotiated(Codec::Opus, ""), &offered), Some(2));
+        assert_eq!(best_match(&Format::unnegotiated(Codec::H265, "profile-id=1"), &offered), Some(3));
+        assert_eq!(best_match(&Format::unnegotiated(Codec::Av1, ""), &offered), None);
     }
 
     #[test]

@@ -14,11 +14,14 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod catch_up;
 mod clock;
+mod feed;
 mod format;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod history;
+mod link;
 mod lobby;
 mod packet;
 mod patience;
@@ -28,6 +31,7 @@ mod rewrite;
 mod router;
 mod rtcp;
 pub mod sdp;
+mod sender;
 mod session;
 mod shard;
 mod srtp;
@@ -39,7 +43,9 @@ mod vp8;
 
 pub use batch::{Message, Path, Protocol, SendBatch};
 pub use clock::{ClockReference, Epoch, UnixMicros};
+pub use feed::{FeedPacket, FeedParams};
 pub use format::{Format, best_match, match_score};
+pub use history::Depth;
 pub use lobby::{Lobby, Whereabouts};
 pub use packet::{Extensions, RtpPacket, TrackIndex};
 pub use relay::{RelayMessage, SessionId, ShardId, TrackInfo};

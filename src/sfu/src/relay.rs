@@ -11,6 +11,7 @@ use freshet_media::{MediaKind, StreamKey};
 use crate::batch::{Path, Protocol};
 use crate::clock::ClockReference;
 use crate::format::Format;
+use crate::history::Depth;
 use crate::packet::{RtpPacket, TrackIndex};
 
 /// Names a shard; the first one is 0.
@@ -41,6 +42,8 @@ pub enum RelayMessage {
         publisher: SessionId,
         /// Its shard.
         home: ShardId,
+        /// How much of it is kept.
+        depth: Depth,
         /// Its tracks.
         tracks: Arc<[TrackInfo]>,
     },

@@ -8,10 +8,11 @@ use ahash::AHashMap;
 use freshet_media::StreamKey;
 
 use crate::clock::{ClockReference, Epoch, UnixMicros};
-use crate::history::History;
+use crate::history::{Depth, History};
 use crate::packet::{RtpPacket, TrackIndex};
 use crate::patience::Lateness;
 use crate::relay::{RelayMessage, SessionId, ShardId, TrackInfo};
+use crate::sender::Supply;
 use crate::shard::SessionIndex;
 
 /// A reference that is further from a packet's arrival is about another encoder's RTP times.
@@ -24,18 +25,25 @@ const MAX_EXTRAPOLATION: Duration = Duration::from_secs(10);
 pub(crate) struct StreamIndex(usize);
 
 /// What the viewers of a track share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TrackState {
     pub(crate) history: History,
     pub(crate) reference: Option<ClockReference>,
     /// What repairs on the publisher's leg have lately taken.
     pub(crate) lateness: Lateness,
+    /// Packets, from the first to the last number, that were kept but not forwarded to viewers that played already.
+    pub(crate) left_out: Option<(u64, u64)>,
     newest: Option<(u32, Instant)>,
     layer: u8,
     clock_hz: u32,
 }
 
 impl TrackState {
+    fn new(depth: Depth) -> TrackState {
+        let (lateness, history) = (Lateness::default(), History::new(depth));
+        TrackState { history, reference: None, lateness, left_out: None, newest: None, layer: 0, clock_hz: 0 }
+    }
+
     fn note(&mut self, packet: &RtpPacket, clock_hz: u32, epoch: &Epoch) {
         self.clock_hz = clock_hz;
         let wall = epoch.wall(packet.arrival);
@@ -65,15 +73,25 @@ impl TrackState {
     }
 }
 
+/// Who hands a stream's packets to this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The publisher's session, at home here.
+    Session(SessionIndex),
+    /// The server itself, see `feed`.
+    Server,
+    /// The publisher's shard.
+    Shard(ShardId),
+}
+
 /// Where a stream's packets come from.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) publisher: SessionId,
-    pub(crate) home: ShardId,
-    /// The publisher's session, if this is its shard.
-    pub(crate) local: Option<SessionIndex>,
+    pub(crate) origin: Origin,
     /// Counts the publishers that the stream has had here.
     pub(crate) generation: u32,
+    pub(crate) depth: Depth,
     pub(crate) tracks: Arc<[TrackInfo]>,
     pub(crate) states: Vec<TrackState>,
     /// Other shards that want the packets.
@@ -187,6 +205,9 @@ impl Router {
             for packet in packets {
                 if let Some(state) = feed.states.get_mut(usize::from(packet.track)) {
                     state.history.insert(packet);
+                    let start =
+                        state.left_out.filter(|(_, last)| last + 1 == packet.seq).map_or(packet.seq, |(s, _)| s);
+                    state.left_out = Some((start, packet.seq));
                 }
             }
         }
@@ -206,6 +227,19 @@ impl Router {
 }
 
 impl Feed {
+    /// The publisher's shard and the publisher, if that is another shard.
+    pub(crate) fn elsewhere(&self) -> Option<(ShardId, SessionId)> {
+        match self.origin {
+            Origin::Shard(home) => Some((home, self.publisher)),
+            Origin::Session(_) | Origin::Server => None,
+        }
+    }
+
+    /// Empties the histories.
+    pub(crate) fn forget_packets(&mut self) {
+        self.states.iter_mut().for_each(|s| s.history.clear());
+    }
+
     /// What was sent since the last keyframes of all tracks, without what is still in the inbox.
     pub(crate) fn backlog(&self, now: Instant, inbox: &[RtpPacket]) -> impl Iterator<Item = &RtpPacket> {
         self.states.iter().enumerate().flat_map(move |(track, state)| {
@@ -216,19 +250,18 @@ impl Feed {
 }
 
 impl StreamState {
+    /// What the stream has for its viewers, while there is somebody who feeds it.
+    pub(crate) fn supply(&self) -> Option<Supply<'_>> {
+        Some(Supply { feed: self.feed.as_ref()?, inbox: &self.inbox })
+    }
+
     /// A publisher goes on the air; whoever was there before is replaced.
-    pub(crate) fn set_feed(
-        &mut self,
-        publisher: SessionId,
-        home: ShardId,
-        local: Option<SessionIndex>,
-        tracks: Arc<[TrackInfo]>,
-    ) {
+    pub(crate) fn set_feed(&mut self, publisher: SessionId, origin: Origin, depth: Depth, tracks: Arc<[TrackInfo]>) {
         self.generations += 1;
         self.inbox.clear();
-        let states = tracks.iter().map(|_| TrackState::default()).collect();
+        let states = tracks.iter().map(|_| TrackState::new(depth)).collect();
         let generation = self.generations;
-        self.feed = Some(Feed { publisher, home, local, generation, tracks, states, wanted_by: Vec::new() });
+        self.feed = Some(Feed { publisher, origin, generation, depth, tracks, states, wanted_by: Vec::new() });
     }
 
     /// The publisher goes off the air. False: it was another one's turn already.

@@ -10,7 +10,7 @@ use crate::batch::{Path, Protocol, SendBatch};
 use crate::clock::Epoch;
 use crate::publisher::Publisher;
 use crate::relay::SessionId;
-use crate::router::{Router, StreamIndex};
+use crate::router::{Router, StreamIndex, StreamState};
 use crate::sdp::{AnswerParams, Negotiated, Offer, SenderSsrcs, answer};
 use crate::status::{SessionStatus, ShardStatus};
 use crate::subscriber::{Outlet, Subscriber, Wishes};
@@ -256,7 +256,6 @@ impl Session {
                     };
                     let outlet = &mut Outlet { batch: desk.batch, path: out, status: &self.status, shard: desk.shard };
                     let feed = desk.router.stream(stream).and_then(|s| s.feed.as_ref());
-                    let feed = feed.map(|f| (f.generation, &*f.tracks, f.states.as_slice()));
                     let wishes: Option<Wishes> = subscriber.handle_rtcp(desk.now, datagram, feed, outlet);
                     if let Some(wishes) = wishes {
                         self.times.heard = desk.now;
@@ -308,6 +307,10 @@ impl Session {
     /// Lets time pass.
     pub(crate) fn handle_timeout(&mut self, desk: &mut Desk<'_>) -> Outcome {
         let mut outcome = Outcome::default();
+        self.advance(desk);
+        if desk.now < self.wake_at_rest() {
+            return outcome;
+        }
         if desk.now >= self.times.transport && self.transport.handle_timeout(desk.now).is_err() {
             outcome.ended = Some(CloseReason::Failed);
             return outcome;
@@ -325,13 +328,32 @@ impl Session {
         outcome
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
-    pub(crate) fn wake_at(&self) -> Instant {
-        let mut at = self.times.next_tick.min(self.times.transport);
-        at = at.min(if self.ready { self.times.heard + self.limits.silence } else { self.connect_deadline() });
+    /// When something else than media is due.
+    fn wake_at_rest(&self) -> Instant {
+        let at = self.times.next_tick.min(self.times.transport);
+        let at = at.min(if self.ready { self.times.heard + self.limits.silence } else { self.connect_deadline() });
         match &self.side {
             Side::Publisher(p) => p.deadline().map_or(at, |d| at.min(d)),
             Side::Subscriber(_) => at,
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    pub(crate) fn wake_at(&self) -> Instant {
+        let at = self.wake_at_rest();
+        match &self.side {
+            Side::Publisher(_) => at,
+            Side::Subscriber(s) => s.wake_at().map_or(at, |d| at.min(d)),
+        }
+    }
+
+    /// Sends what is due of a viewer's picture that is not on the live edge.
+    pub(crate) fn advance(&mut self, desk: &mut Desk<'_>) {
+        let (Side::Subscriber(subscriber), Some(path)) = (&mut self.side, self.path) else { return };
+        if subscriber.wake_at().is_some_and(|at| at <= desk.now) {
+            let supply = self.stream.and_then(|s| desk.router.stream(s)).and_then(StreamState::supply);
+            let outlet = &mut Outlet { batch: desk.batch, path, status: &self.status, shard: desk.shard };
+            subscriber.advance(desk.now, supply, outlet);
         }
     }
 
@@ -346,12 +368,13 @@ impl Session {
         self.rates = (received, sent);
         let (Side::Subscriber(subscriber), Some(path)) = (&mut self.side, self.path) else { return };
         subscriber.refill_budget(elapsed);
-        outcome.wants_keyframe |= subscriber.waits_for_keyframe();
+        subscriber.look_after(desk.now);
+        outcome.wants_keyframe |= subscriber.wants_keyframe(desk.now);
         let feed = self.stream.and_then(|s| desk.router.stream(s)).and_then(|s| s.feed.as_ref());
         if let (true, Some(feed)) = (self.ready, feed) {
             let outlet = &mut Outlet { batch: desk.batch, path, status: &self.status, shard: desk.shard };
-            subscriber.update_patience(desk.now, &feed.tracks, &feed.states, self.status.rtt());
-            subscriber.send_reports(desk.now, feed.generation, &feed.tracks, &feed.states, outlet);
+            subscriber.update_patience(desk.now, feed, self.status.rtt());
+            subscriber.send_reports(desk.now, feed, outlet);
         }
     }
 

@@ -16,6 +16,7 @@
 //! Packets that arrive together are forwarded together: fan-out happens in [`Shard::poll_transmit`], viewer by
 //! viewer, all packets of the batch next to each other. Nothing waits for more to come.
 
+mod fed;
 mod relayed;
 
 use std::cmp::Reverse;
@@ -27,11 +28,12 @@ use ahash::AHashMap;
 
 use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
-use crate::history::History;
+use crate::feed::{FeedPacket, FeedParams, Feeder};
+use crate::history::Depth;
 use crate::lobby::{Claim, Lobby};
 use crate::packet::equalise;
 use crate::relay::{RelayMessage, SessionId, ShardId};
-use crate::router::{Router, StreamIndex};
+use crate::router::{Feed, Origin, Router, StreamIndex, StreamState};
 use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
 use crate::status::ShardStatus;
 use crate::subscriber::Outlet;
@@ -90,10 +92,25 @@ pub enum Command {
         /// The peer's.
         remote: Credentials,
     },
-    /// End all sessions.
+    /// End all sessions and feeds.
     CloseAll {
         /// Why.
         reason: CloseReason,
+    },
+    /// A stream is fed by the server itself: on the air like a publisher's session, without transport. Answered with
+    /// [`ShardEvent::Connected`].
+    OpenFeed(Box<FeedParams>),
+    /// Packets of a feed of this shard, in order. They are forwarded as one batch.
+    Feed {
+        /// Which feed.
+        id: SessionId,
+        /// The packets.
+        packets: Vec<FeedPacket>,
+    },
+    /// A feed is over; its viewers wait for the next publisher. [`Command::Close`] does the same for another reason.
+    CloseFeed {
+        /// Which.
+        id: SessionId,
     },
 }
 
@@ -102,8 +119,10 @@ pub enum Command {
 pub enum ShardEvent {
     /// ICE and DTLS are up.
     Connected(SessionId),
-    /// A session has ended; nothing of it is left.
+    /// A session or a feed has ended; nothing of it is left.
     Closed(SessionId, CloseReason),
+    /// Viewers of a feed need a keyframe: one event for all of them, at most two a second.
+    KeyframeWanted(SessionId),
 }
 
 /// What a shard is made from.
@@ -150,6 +169,9 @@ pub struct Shard {
     steered: AHashMap<AddressKey, ShardId>,
     timers: BinaryHeap<Reverse<(Instant, SessionIndex)>>,
     router: Router,
+    feeders: AHashMap<SessionId, Feeder>,
+    /// When a keyframe request to a feeder is due that had to wait.
+    feeders_due: Option<Instant>,
     fan_out: FanOut,
     remote_requests: AHashMap<SessionId, Instant>,
     batch: SendBatch,
@@ -170,6 +192,8 @@ impl Shard {
             steered: AHashMap::new(),
             timers: BinaryHeap::new(),
             router: Router::default(),
+            feeders: AHashMap::new(),
+            feeders_due: None,
             fan_out: FanOut::default(),
             remote_requests: AHashMap::new(),
             batch: SendBatch::default(),
@@ -218,7 +242,8 @@ impl Shard {
 
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
-        self.timers.peek().map_or(self.housekeeping, |Reverse((at, _))| self.housekeeping.min(*at))
+        let at = self.timers.peek().map_or(self.housekeeping, |Reverse((at, _))| self.housekeeping.min(*at));
+        self.feeders_due.map_or(at, |due| at.min(due))
     }
 
     /// Number of sessions at home here.
@@ -336,7 +361,7 @@ impl Shard {
             self.become_ready(now, index);
         }
         if outcome.wants_keyframe {
-            self.request_keyframe(now, index);
+            self.refresh_picture(now, index);
         }
         self.arm(now, index);
     }
@@ -348,11 +373,12 @@ impl Shard {
         let info = session.publisher().map(|p| Arc::clone(&p.info));
         let Some(state) = desk.router.stream_mut(stream) else { return };
         if let Some(tracks) = info {
-            state.set_feed(session_id, id, Some(index), Arc::clone(&tracks));
-            self.broadcast(RelayMessage::Up { key, publisher: session_id, home: id, tracks });
+            let depth = Depth::Shallow;
+            state.set_feed(session_id, Origin::Session(index), depth, Arc::clone(&tracks));
+            self.broadcast(RelayMessage::Up { key, publisher: session_id, home: id, depth, tracks });
         } else {
             state.subscribers.push(index);
-            let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
+            let elsewhere = state.feed.as_ref().and_then(Feed::elsewhere);
             if let (Some((home, publisher)), 1) = (elsewhere, state.subscribers.len()) {
                 // Answered with a backlog, which starts the picture, or by a new keyframe.
                 self.outbox.push_back((home, RelayMessage::Want { publisher, from: id, on: true }));
@@ -363,15 +389,42 @@ impl Shard {
         self.events.push_back(ShardEvent::Connected(session_id));
     }
 
-    /// Gives a viewer its first picture: from what was sent lately, or by a new keyframe.
+    /// Gives a picture to all viewers of a stream that wait for one, from packets that have just been kept.
+    fn start_pictures(&mut self, now: Instant, stream: StreamIndex) {
+        let viewers = self.router.stream(stream).map(|s| s.subscribers.clone()).unwrap_or_default();
+        for viewer in viewers {
+            self.start_picture(now, viewer);
+        }
+    }
+
+    /// Gives a viewer its first picture: from what is kept, or by a new keyframe.
     fn start_picture(&mut self, now: Instant, viewer: SessionIndex) {
         let Some((session, desk)) = self.desk(now, viewer) else { return };
-        let state = session.stream.and_then(|s| desk.router.stream(s));
-        let feed = state.and_then(|s| Some((s.feed.as_ref()?, s.inbox.as_slice())));
-        let (Some((feed, inbox)), Some((subscriber, path, status))) = (feed, session.subscriber()) else { return };
-        let mut outlet = Outlet { batch: desk.batch, path, status, shard: desk.shard };
-        if !subscriber.start_from_backlog(now, feed, inbox, &mut outlet) {
+        let supply = session.stream.and_then(|s| desk.router.stream(s)).and_then(StreamState::supply);
+        let (Some(supply), Some((subscriber, ..))) = (supply, session.subscriber()) else { return };
+        if subscriber.start(now, supply) {
+            self.advance(now, viewer);
+        } else {
             self.request_keyframe(now, viewer);
+        }
+    }
+
+    /// A viewer's picture cannot go on: starts it again from what is kept, and asks for a keyframe.
+    fn refresh_picture(&mut self, now: Instant, viewer: SessionIndex) {
+        let Some((session, desk)) = self.desk(now, viewer) else { return };
+        let supply = session.stream.and_then(|s| desk.router.stream(s)).and_then(StreamState::supply);
+        if let (Some(supply), Some((subscriber, ..))) = (supply, session.subscriber()) {
+            subscriber.restart(now, supply);
+        }
+        self.advance(now, viewer);
+        self.request_keyframe(now, viewer);
+    }
+
+    /// Sends the first piece of a picture that has just started, unless enough is waiting to be sent already.
+    fn advance(&mut self, now: Instant, viewer: SessionIndex) {
+        if let Some((session, mut desk)) = self.desk(now, viewer) {
+            session.advance(&mut desk);
+            self.arm(now, viewer);
         }
     }
 
@@ -380,10 +433,11 @@ impl Shard {
         let Some((session, desk)) = self.desk(now, viewer) else { return };
         let Some(stream) = session.stream else { return };
         let Some(feed) = desk.router.stream(stream).and_then(|s| s.feed.as_ref()) else { return };
-        match feed.local {
-            Some(publisher) => self.ask_publisher(now, publisher),
-            None => {
-                let (home, publisher) = (feed.home, feed.publisher);
+        let publisher = feed.publisher;
+        match feed.origin {
+            Origin::Session(publisher) => self.ask_publisher(now, publisher),
+            Origin::Server => self.ask_feeder(now, publisher),
+            Origin::Shard(home) => {
                 let recent = |at: &Instant| now.saturating_duration_since(*at) < REMOTE_REQUEST_INTERVAL;
                 if !self.remote_requests.get(&publisher).is_some_and(recent) {
                     self.remote_requests.insert(publisher, now);
@@ -437,11 +491,11 @@ impl Shard {
         } else if let Some(at) = state.subscribers.iter().position(|s| *s == index) {
             // The fan-out of a stream is over before anything else happens to it, so order does not matter.
             state.subscribers.swap_remove(at);
-            let elsewhere = state.feed.as_ref().filter(|f| f.local.is_none()).map(|f| (f.home, f.publisher));
+            let elsewhere = state.feed.as_ref().and_then(Feed::elsewhere);
             if let (Some((home, publisher)), true) = (elsewhere, state.subscribers.is_empty()) {
                 self.outbox.push_back((home, RelayMessage::Want { publisher, from: self.config.id, on: false }));
                 // From here on it has gaps: no start for the next viewer.
-                state.feed.iter_mut().flat_map(|f| &mut f.states).for_each(|s| s.history = History::default());
+                state.feed.iter_mut().for_each(Feed::forget_packets);
             }
         }
         self.router.release(stream);
@@ -465,6 +519,10 @@ impl Shard {
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some(Reverse((at, index))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            if self.batch.is_full() {
+                // The rest is due again at once, when this has been sent.
+                return;
+            }
             self.timers.pop();
             let slot = &mut self.slots[index.slot as usize];
             if slot.generation != index.generation || slot.timer != Some(at) {
@@ -475,6 +533,9 @@ impl Shard {
             let Some((session, mut desk)) = self.desk(now, index) else { continue };
             let outcome = if due { session.handle_timeout(&mut desk) } else { Outcome::default() };
             self.settle(now, index, outcome);
+        }
+        if self.feeders_due.is_some_and(|at| at <= now) {
+            self.poll_feeders(now);
         }
         if now >= self.housekeeping {
             self.housekeeping = now + HOUSEKEEPING;
@@ -488,6 +549,7 @@ impl Shard {
                 self.events.push_back(ShardEvent::Closed(id, CloseReason::NeverConnected));
             }
         }
+        self.feeders.values_mut().for_each(|f| f.tick(now));
         self.remote_requests.retain(|_, at| now.saturating_duration_since(*at) < HOUSEKEEPING);
         for stream in self.router.indices() {
             let feed = self.router.stream_mut(stream).and_then(|s| s.feed.as_mut());
@@ -502,7 +564,7 @@ impl Shard {
             self.finish_fan_out();
             return true;
         };
-        let Some(feed) = &mut state.feed else {
+        let Some(feed) = &state.feed else {
             state.inbox.clear();
             self.finish_fan_out();
             return true;
@@ -527,7 +589,7 @@ impl Shard {
             let Some((subscriber, path, status)) = session.and_then(Session::subscriber) else { continue };
             let mut outlet = Outlet { batch: &mut self.batch, path, status, shard: &self.config.status };
             for (packet, padding) in state.inbox.iter().zip(&self.fan_out.padding) {
-                subscriber.forward(packet, *padding, feed.generation, &feed.tracks, &mut outlet);
+                subscriber.forward(packet, *padding, feed, &mut outlet);
             }
         }
         state.inbox.clear();
@@ -546,6 +608,8 @@ impl Shard {
             Command::Close { id, reason } => {
                 if let Some(index) = self.by_id.get(&id).copied() {
                     self.end(now, index, reason);
+                } else {
+                    self.close_feed(id, reason);
                 }
             }
             Command::RestartIce { id, local, remote } => {
@@ -560,6 +624,16 @@ impl Shard {
                 for index in all {
                     self.end(now, index, reason);
                 }
+                let mut feeds: Vec<SessionId> = self.feeders.keys().copied().collect();
+                feeds.sort_unstable();
+                for id in feeds {
+                    self.close_feed(id, reason);
+                }
+            }
+            Command::OpenFeed(params) => self.open_feed(now, *params),
+            Command::Feed { id, packets } => self.feed(now, id, packets),
+            Command::CloseFeed { id } => {
+                self.close_feed(id, CloseReason::Deleted);
             }
         }
     }

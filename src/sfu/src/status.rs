@@ -27,7 +27,8 @@ impl Counter {
         self.0.store(self.0.load(RELAXED).wrapping_add(n), RELAXED);
     }
 
-    pub(crate) fn set(&self, n: u64) {
+    /// Replaces the value.
+    pub fn set(&self, n: u64) {
         self.0.store(n, RELAXED);
     }
 }
@@ -49,6 +50,8 @@ pub struct SessionStatus {
     pub nacks: Counter,
     /// Keyframe requests: a viewer's, or ours to a publisher.
     pub keyframe_requests: Counter,
+    /// Times that a viewer's link turned out to be too weak for its stream, so that its picture got a budget.
+    pub budgets: Counter,
     rtt_micros: AtomicU32,
     loss_permille: AtomicU32,
     /// Tracks of a publisher, audio first.
@@ -110,11 +113,13 @@ impl SessionStatus {
         self.loss_permille.load(RELAXED)
     }
 
-    pub(crate) fn set_connected(&self) {
+    /// Tells that media can flow.
+    pub fn set_connected(&self) {
         self.connected.store(true, RELAXED);
     }
 
-    pub(crate) fn set_path(&self, protocol: Protocol, remote: SocketAddr) {
+    /// Tells where media goes.
+    pub fn set_path(&self, protocol: Protocol, remote: SocketAddr) {
         *self.path.lock().unwrap_or_else(|e| e.into_inner()) = Some((protocol, remote));
     }
 
@@ -152,6 +157,8 @@ pub struct ShardStatus {
     pub keyframe_requests: Counter,
     /// Keyframe requests sent to publishers.
     pub keyframe_requests_sent: Counter,
+    /// Budgets set for viewers' pictures.
+    pub budgets: Counter,
     /// Dropped: from an address that has no session.
     pub drop_stranger: Counter,
     /// Dropped: STUN that names no session or is not authentic.

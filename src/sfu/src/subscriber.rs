@@ -1,114 +1,26 @@
-//! The sending half of a viewer's session: from a publisher's packets to protected datagrams.
+//! The sending half of a viewer's session: its tracks, their keys, its feedback.
 //!
-//! For every track a small record: numbers, payload types, counters, and where the track stands in its rewriting. The
-//! packets themselves are the stream's; they are copied once, into the datagram.
+//! The packets themselves are the stream's; they are copied once, into the datagram.
 
 use std::time::{Duration, Instant};
 
-use freshet_media::{Codec, MediaKind};
+use freshet_media::MediaKind;
 
 use crate::batch::{Path, SendBatch};
+use crate::catch_up::POLL_INTERVAL;
 use crate::clock::ntp;
-use crate::format::best_match;
-use crate::history::History;
-use crate::packet::{ExtensionIds, Header, RtpPacket, red_primary, write_header};
-use crate::patience::Patience;
-use crate::relay::TrackInfo;
-use crate::rewrite::{Rewriter, Rewritten, Source};
-use crate::router::{Feed, TrackState};
+use crate::history::{Depth, History};
+use crate::link::Link;
+use crate::packet::RtpPacket;
+use crate::router::Feed;
 use crate::rtcp::{self, Feedback, ReportBlock};
-use crate::sdp::{Negotiated, NegotiatedMedia, OfferedCodec, SenderSsrcs, extension};
+use crate::sdp::{Negotiated, SenderSsrcs};
+use crate::sender::{Sender, Supply};
 use crate::srtp::{MasterKeys, RtcpOpener, Sealer};
 use crate::status::{SessionStatus, ShardStatus};
 
-/// Formats of a publisher's track that can be told apart; browsers offer about fifteen.
-const MAX_FORMATS: usize = 32;
-/// The P bit of a header (RFC 3550 §5.1).
-const PADDED: u8 = 0x20;
 /// Bytes that may be sent again at once: a second of 2 Mbit/s. A viewer earns half of what it is sent.
 const RESEND_BURST_BYTES: u64 = 256 * 1024;
-
-/// What one track of the stream becomes for this viewer.
-#[derive(Debug)]
-struct Sender {
-    kind: MediaKind,
-    ssrcs: SenderSsrcs,
-    codecs: Vec<OfferedCodec>,
-    mid: Vec<u8>,
-    ids: ExtensionIds,
-    rewriter: Rewriter,
-    next_rtx_seq: u64,
-    /// Publisher for which `outgoing` holds.
-    generation: Option<u32>,
-    outgoing: [Option<Outgoing>; MAX_FORMATS],
-    waits_for_keyframe: bool,
-    packets: u32,
-    octets: u32,
-    /// Middle 32 bits of the NTP time of the last sender report, and when it was sent.
-    last_report: Option<(u32, Instant)>,
-    patience: Patience,
-}
-
-/// How a format of the publisher is sent.
-#[derive(Debug, Clone, Copy)]
-struct Outgoing {
-    pt: u8,
-    rtx_pt: Option<u8>,
-    clock_hz: u32,
-    is_vp8: bool,
-    unwrap_red: bool,
-}
-
-impl Sender {
-    fn new(media: &NegotiatedMedia, ssrcs: SenderSsrcs, random: u64) -> Sender {
-        let id = |uri| media.extension_id(uri).unwrap_or(0);
-        // Without RTX a packet is sent again as it was; its header must not have changed by then (see `srtp`).
-        let has_rtx = ssrcs.rtx.is_some() && media.codecs.iter().all(|c| c.rtx.is_some());
-        // The one-byte form holds 16 bytes (RFC 8285 §4.2).
-        let mid = Some(media.mid.as_bytes()).filter(|m| m.len() <= 16).unwrap_or_default().to_vec();
-        Sender {
-            kind: media.kind,
-            ssrcs,
-            codecs: media.codecs.clone(),
-            ids: ExtensionIds {
-                mid: if mid.is_empty() { 0 } else { id(extension::MID) },
-                audio_level: id(extension::AUDIO_LEVEL),
-                video_orientation: id(extension::VIDEO_ORIENTATION),
-                playout_delay: if has_rtx { id(extension::PLAYOUT_DELAY) } else { 0 },
-            },
-            mid,
-            rewriter: Rewriter::new(random),
-            next_rtx_seq: random >> 16 & 0x7fff,
-            generation: None,
-            outgoing: [None; MAX_FORMATS],
-            waits_for_keyframe: media.kind == MediaKind::Video,
-            packets: 0,
-            octets: 0,
-            last_report: None,
-            patience: Patience::default(),
-        }
-    }
-
-    /// Looks up how each format of a new publisher is sent.
-    fn attach(&mut self, generation: u32, track: &TrackInfo) {
-        self.generation = Some(generation);
-        self.outgoing = [None; MAX_FORMATS];
-        for (format, outgoing) in track.formats.iter().zip(&mut self.outgoing) {
-            let plain = best_match(format, &self.codecs).map(|i| (&self.codecs[i], false));
-            // A viewer without RED is sent the primary block.
-            let opus = || Some((self.codecs.iter().find(|c| c.codec == Codec::Opus)?, true));
-            let found = plain.or_else(|| if format.codec == Codec::Red { opus() } else { None });
-            *outgoing = found.map(|(codec, unwrap_red)| Outgoing {
-                pt: codec.pt,
-                rtx_pt: codec.rtx,
-                clock_hz: format.clock_hz,
-                is_vp8: format.codec == Codec::Vp8,
-                unwrap_red,
-            });
-        }
-        self.waits_for_keyframe = self.kind == MediaKind::Video;
-    }
-}
 
 /// Where datagrams go and what they are counted in.
 pub(crate) struct Outlet<'a> {
@@ -119,7 +31,7 @@ pub(crate) struct Outlet<'a> {
 }
 
 impl Outlet<'_> {
-    fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         let bytes = self.batch.commit(self.path) as u64;
         self.status.sent_bytes.add(bytes);
         self.shard.sent_bytes.add(bytes);
@@ -135,6 +47,7 @@ pub(crate) struct Subscriber {
     sealer: Option<Sealer>,
     opener: Option<RtcpOpener>,
     resend_budget_bytes: u64,
+    link: Link,
     scratch: Vec<u8>,
 }
 
@@ -170,6 +83,7 @@ impl Subscriber {
             sealer: None,
             opener: None,
             resend_budget_bytes: RESEND_BURST_BYTES,
+            link: Link::default(),
             scratch: Vec::new(),
         }
     }
@@ -185,60 +99,63 @@ impl Subscriber {
         self.sealer.is_some() && self.opener.is_some()
     }
 
-    /// Whether its picture cannot begin before the next keyframe.
-    pub(crate) fn waits_for_keyframe(&self) -> bool {
-        self.is_ready() && self.senders.iter().any(|s| s.waits_for_keyframe)
+    /// Whether its picture waits for a keyframe that may be asked for.
+    pub(crate) fn wants_keyframe(&self, now: Instant) -> bool {
+        self.is_ready() && self.senders.iter().any(|s| s.waits_for_keyframe) && self.link.may_ask(now)
     }
 
-    /// Sends one packet of the publisher called `generation`, in order or late, made longer by `padding` if possible.
-    pub(crate) fn forward(
-        &mut self,
-        packet: &RtpPacket,
-        padding: u8,
-        generation: u32,
-        tracks: &[TrackInfo],
-        outlet: &mut Outlet<'_>,
-    ) {
-        let (Some(sealer), Some(track)) = (&mut self.sealer, tracks.get(usize::from(packet.track))) else { return };
-        let Some(sender) = self.senders.iter_mut().find(|s| s.kind == track.kind) else { return };
-        if sender.generation != Some(generation) {
-            sender.attach(generation, track);
-        }
-        let Some(outgoing) = sender.outgoing.get(usize::from(packet.format)).copied().flatten() else {
-            outlet.shard.drop_codec.add(1);
+    /// Sends one packet of the feed, in order or late, made longer by `padding` if possible.
+    pub(crate) fn forward(&mut self, packet: &RtpPacket, padding: u8, feed: &Feed, outlet: &mut Outlet<'_>) {
+        let (Some(sealer), Some(track)) = (&mut self.sealer, feed.tracks.get(usize::from(packet.track))) else {
             return;
         };
-        let source = Source { generation, layer: packet.layer };
-        if packet.payload.is_empty() {
-            sender.rewriter.skip(source, packet);
-            return;
-        }
-        if !sender.rewriter.follows(source) || sender.waits_for_keyframe {
-            if sender.kind == MediaKind::Video && !packet.opens_keyframe {
-                return;
-            }
-            sender.rewriter.begin(source, packet, outgoing.clock_hz, outgoing.is_vp8);
-            sender.waits_for_keyframe = false;
-        }
-        let bytes = sender.send(packet, padding, source, outgoing, sealer, outlet).unwrap_or(0) as u64;
+        let Some(sender) = self.senders.iter_mut().find(|s| s.kind == track.kind) else { return };
+        let bytes = sender.forward(packet, padding, feed, self.link.is_limited(), sealer, outlet) as u64;
         self.resend_budget_bytes = (self.resend_budget_bytes + bytes / 2).min(RESEND_BURST_BYTES);
     }
 
-    /// Starts a picture that waits for a keyframe with what was sent since the last one, if that is not long ago.
-    /// `inbox` holds what will be forwarded anyway. False: it has to go on waiting.
-    pub(crate) fn start_from_backlog(
-        &mut self,
-        now: Instant,
-        feed: &Feed,
-        inbox: &[RtpPacket],
-        outlet: &mut Outlet<'_>,
-    ) -> bool {
-        let Some(sealer) = &mut self.sealer else { return false };
+    /// Starts a picture that waits for a keyframe with what was sent since the last one, if that is kept. False: it
+    /// has to go on waiting.
+    pub(crate) fn start(&mut self, now: Instant, supply: Supply<'_>) -> bool {
+        if self.sealer.is_none() || self.link.is_limited() {
+            return false;
+        }
         let mut started = true;
         for sender in self.senders.iter_mut().filter(|s| s.waits_for_keyframe) {
-            started &= sender.start_from_backlog(now, feed, inbox, sealer, outlet).is_some();
+            let starts = sender.start(now, supply).is_some();
+            if starts {
+                sender.count_start(now);
+            }
+            started &= starts;
         }
         started
+    }
+
+    /// Its picture needs a keyframe. Where everything since the last one is kept, it starts again from there.
+    pub(crate) fn restart(&mut self, now: Instant, supply: Supply<'_>) {
+        if supply.feed.depth == Depth::Deep && self.sealer.is_some() && !self.link.is_limited() {
+            self.senders.iter_mut().filter(|s| s.kind == MediaKind::Video).for_each(|s| s.restart(now, supply));
+        }
+    }
+
+    /// Sends what is due of a picture that is not on the live edge.
+    pub(crate) fn advance(&mut self, now: Instant, supply: Option<Supply<'_>>, outlet: &mut Outlet<'_>) {
+        let (Some(sealer), Some(supply)) = (&mut self.sealer, supply) else {
+            // Nothing is due before there is a feed again.
+            self.senders.iter_mut().filter(|s| s.wake.is_some()).for_each(Sender::leave_picture);
+            return;
+        };
+        let before = outlet.status.sent_bytes.value();
+        for sender in self.senders.iter_mut().filter(|s| s.wake.is_some()) {
+            sender.advance(now, supply, &mut self.link, sealer, outlet);
+        }
+        let earned = outlet.status.sent_bytes.value().wrapping_sub(before) / 2;
+        self.resend_budget_bytes = (self.resend_budget_bytes + earned).min(RESEND_BURST_BYTES);
+    }
+
+    /// When [`advance`](Self::advance) has something to do.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.senders.iter().filter_map(|s| s.wake).min()
     }
 
     /// Takes an SRTCP datagram: serves NACKs from the histories, keeps the reports, returns what is left to ask for.
@@ -247,7 +164,7 @@ impl Subscriber {
         &mut self,
         now: Instant,
         datagram: &[u8],
-        feed: Option<(u32, &[TrackInfo], &[TrackState])>,
+        feed: Option<&Feed>,
         outlet: &mut Outlet<'_>,
     ) -> Option<Wishes> {
         let mut wishes = Wishes::default();
@@ -258,8 +175,8 @@ impl Subscriber {
                 Feedback::Nack { ssrc, seq } => {
                     outlet.status.nacks.add(1);
                     outlet.shard.nacks.add(1);
-                    if let Some((generation, tracks, states)) = feed {
-                        let outcome = self.resend(now, ssrc, seq, generation, tracks, states, outlet);
+                    if let Some(feed) = feed {
+                        let outcome = self.resend(now, ssrc, seq, feed, outlet);
                         wishes.keyframe |= outcome == Some(Resent::TooLate);
                     }
                 }
@@ -268,7 +185,7 @@ impl Subscriber {
                     outlet.shard.keyframe_requests.add(1);
                     wishes.keyframe = true;
                 }
-                Feedback::Report(block) => self.report(now, &block, outlet.status),
+                Feedback::Report(block) => self.report(now, &block, outlet),
                 // A receiver's BYE says nothing of the session; DTLS and ICE do.
                 Feedback::Bye => {}
             });
@@ -276,90 +193,76 @@ impl Subscriber {
             outlet.shard.drop_malformed.add(1);
         }
         self.scratch = plain;
+        // Under a budget frames are left out on purpose.
+        wishes.keyframe &= self.link.may_ask(now);
         opened.then_some(wishes)
     }
 
     /// RFC 3550 §6.4.1: round trip = now − last report sent − delay since it arrived.
-    fn report(&self, now: Instant, block: &ReportBlock, status: &SessionStatus) {
+    fn report(&mut self, now: Instant, block: &ReportBlock, outlet: &Outlet<'_>) {
+        let status = outlet.status;
         status.set_loss(u32::from(block.fraction_lost) * 1000 / 256);
-        let Some(sender) = self.senders.iter().find(|s| s.ssrcs.media == block.ssrc) else { return };
-        let Some((_, sent)) = sender.last_report.filter(|(ntp, _)| *ntp == block.last_sr) else { return };
+        let Some(sender) = self.senders.iter_mut().find(|s| s.ssrcs.media == block.ssrc) else { return };
+        let sent = sender.counts.last_report.filter(|(ntp, _)| *ntp == block.last_sr).map(|(_, sent)| sent);
         let held = Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
-        status.set_rtt(now.saturating_duration_since(sent).saturating_sub(held));
+        let rtt = sent.map(|sent| now.saturating_duration_since(sent).saturating_sub(held));
+        if let Some(rtt) = rtt {
+            status.set_rtt(rtt);
+        }
+        let is_video = sender.kind == MediaKind::Video;
+        if is_video && self.link.report(now, block.fraction_lost, rtt, status.sent_bytes.value()) {
+            sender.leave_picture();
+            sender.wake = Some(now + POLL_INTERVAL);
+            status.budgets.add(1);
+            outlet.shard.budgets.add(1);
+        }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn resend(
-        &mut self,
-        now: Instant,
-        ssrc: u32,
-        seq: u16,
-        generation: u32,
-        tracks: &[TrackInfo],
-        states: &[TrackState],
-        outlet: &mut Outlet<'_>,
-    ) -> Option<Resent> {
+    fn resend(&mut self, now: Instant, ssrc: u32, seq: u16, feed: &Feed, outlet: &mut Outlet<'_>) -> Option<Resent> {
         let sealer = self.sealer.as_mut()?;
         let sender = self.senders.iter_mut().find(|s| s.ssrcs.media == ssrc)?;
-        let (source, seq_in) = sender.rewriter.origin(seq)?;
-        let track = tracks.iter().position(|t| t.kind == sender.kind)?;
-        let history: &History = &states.get(track)?.history;
-        if source.generation != generation {
+        let original = sender.rewriter.original(seq)?;
+        let track = feed.tracks.iter().position(|t| t.kind == sender.kind)?;
+        let history: &History = &feed.states.get(track)?.history;
+        if original.source.generation != feed.generation {
             return None;
         }
-        let Some(packet) = history.get(now, source.layer, seq_in) else {
-            let lost = sender.kind == MediaKind::Video && history.has_forgotten(now, source.layer, seq_in);
+        let layer = original.source.layer;
+        let Some(packet) = history.get(now, layer, original.seq) else {
+            let lost = sender.kind == MediaKind::Video && history.has_forgotten(now, layer, original.seq);
             return lost.then_some(Resent::TooLate);
         };
         let bytes = packet.payload.len() as u64;
         if bytes == 0 || bytes > self.resend_budget_bytes {
             return None;
         }
-        let outgoing = sender.outgoing.get(usize::from(packet.format)).copied().flatten()?;
-        let rewritten = sender.rewriter.rewrite(source, packet, outgoing.is_vp8)?;
-        if outgoing.rtx_pt.is_some() && sender.ssrcs.rtx.is_some() {
-            sender.write_rtx(packet, outgoing, rewritten, sealer, outlet.batch)?;
-        } else {
-            sender.write(packet, 0, outgoing, rewritten, sealer, outlet.batch)?;
-        }
-        outlet.commit();
-        outlet.shard.retransmitted_packets.add(1);
-        sender.patience.resent();
+        sender.resend(packet, &original, sealer, outlet)?;
         self.resend_budget_bytes -= bytes;
         Some(Resent::Sent)
     }
 
     /// Its link does not take what it is sent: the picture goes on with the next keyframe, sound goes on as it is.
     pub(crate) fn pause_picture(&mut self) {
-        for sender in self.senders.iter_mut().filter(|s| s.kind == MediaKind::Video) {
-            sender.waits_for_keyframe = true;
-        }
+        self.senders.iter_mut().for_each(Sender::leave_picture);
     }
 
     /// Sends a sender report for every track that flows.
-    pub(crate) fn send_reports(
-        &mut self,
-        now: Instant,
-        generation: u32,
-        tracks: &[TrackInfo],
-        states: &[TrackState],
-        outlet: &mut Outlet<'_>,
-    ) {
+    pub(crate) fn send_reports(&mut self, now: Instant, feed: &Feed, outlet: &mut Outlet<'_>) {
         let Some(sealer) = &mut self.sealer else { return };
         for sender in &mut self.senders {
-            let Some(track) = tracks.iter().position(|t| t.kind == sender.kind) else { continue };
-            if sender.generation != Some(generation) || sender.packets == 0 {
+            let Some(track) = feed.tracks.iter().position(|t| t.kind == sender.kind) else { continue };
+            if sender.generation != Some(feed.generation) || sender.counts.packets == 0 {
                 continue;
             }
-            let Some((rtp, wall)) = states.get(track).and_then(|s| s.now(now)) else { continue };
+            let Some((rtp, wall)) = feed.states.get(track).and_then(|s| s.now(now)) else { continue };
             let Some(rtp) = sender.rewriter.timestamp(rtp) else { continue };
-            let (packets, octets) = (sender.packets, sender.octets);
+            let (packets, octets) = (sender.counts.packets, sender.counts.octets);
             let report = rtcp::SenderReport { ssrc: sender.ssrcs.media, ntp: ntp(wall), rtp, packets, octets };
             let start = outlet.batch.written();
             rtcp::write_sender_report(outlet.batch.arena(), &report, &self.cname);
             if sealer.seal_rtcp(outlet.batch.arena(), start).is_ok() {
                 outlet.commit();
-                sender.last_report = Some(((report.ntp >> 16) as u32, now));
+                sender.counts.last_report = Some(((report.ntp >> 16) as u32, now));
             } else {
                 outlet.batch.abandon();
             }
@@ -380,17 +283,19 @@ impl Subscriber {
     }
 
     /// Called about once a second: adjusts how long the player should wait for repairs.
-    pub(crate) fn update_patience(
-        &mut self,
-        now: Instant,
-        tracks: &[TrackInfo],
-        states: &[TrackState],
-        rtt: Option<Duration>,
-    ) {
+    pub(crate) fn update_patience(&mut self, now: Instant, feed: &Feed, rtt: Option<Duration>) {
         for sender in self.senders.iter_mut().filter(|s| s.kind == MediaKind::Video) {
-            let Some(track) = tracks.iter().position(|t| t.kind == sender.kind) else { continue };
-            let upstream = states.get(track).map(|s| s.lateness.value(now)).unwrap_or_default();
+            let Some(track) = feed.tracks.iter().position(|t| t.kind == sender.kind) else { continue };
+            let upstream = feed.states.get(track).map(|s| s.lateness.value(now)).unwrap_or_default();
             sender.patience.update(upstream, rtt);
+        }
+    }
+
+    /// Called about once a second: a picture under a budget is looked after, also after a pause of the stream.
+    pub(crate) fn look_after(&mut self, now: Instant) {
+        if self.link.is_limited() {
+            let waiting = self.senders.iter_mut().filter(|s| s.waits_for_keyframe);
+            waiting.for_each(|s| s.wake = s.wake.or(Some(now)));
         }
     }
 
@@ -399,128 +304,5 @@ impl Subscriber {
         const BYTES_PER_SECOND: u64 = 16 * 1024;
         let earned = BYTES_PER_SECOND * elapsed.as_millis() as u64 / 1000;
         self.resend_budget_bytes = (self.resend_budget_bytes + earned).min(RESEND_BURST_BYTES);
-    }
-}
-
-impl Sender {
-    fn start_from_backlog(
-        &mut self,
-        now: Instant,
-        feed: &Feed,
-        inbox: &[RtpPacket],
-        sealer: &mut Sealer,
-        outlet: &mut Outlet<'_>,
-    ) -> Option<()> {
-        let track = feed.tracks.iter().position(|t| t.kind == self.kind)?;
-        if self.generation != Some(feed.generation) {
-            self.attach(feed.generation, &feed.tracks[track]);
-        }
-        let end = inbox.iter().filter(|p| usize::from(p.track) == track).map(|p| p.seq).min();
-        let history = &feed.states.get(track)?.history;
-        let first = history.backlog(now, end)?.next()?;
-        let live = history.backlog(now, end)?.last()?;
-        let source = Source { generation: feed.generation, layer: first.layer };
-        let outgoing = self.outgoing.get(usize::from(first.format)).copied().flatten()?;
-        self.rewriter.begin_backlog(source, first, live, outgoing.clock_hz, outgoing.is_vp8);
-        self.waits_for_keyframe = false;
-        for packet in history.backlog(now, end)? {
-            self.send(packet, 0, source, outgoing, sealer, outlet);
-        }
-        Some(())
-    }
-
-    /// Gives a packet its numbers and sends it. Returns its payload's length.
-    fn send(
-        &mut self,
-        packet: &RtpPacket,
-        padding: u8,
-        source: Source,
-        outgoing: Outgoing,
-        sealer: &mut Sealer,
-        outlet: &mut Outlet<'_>,
-    ) -> Option<usize> {
-        let rewritten = self.rewriter.rewrite(source, packet, outgoing.is_vp8)?;
-        // Without RTX a packet is sent again as it was, and nobody remembers how it was padded (see `srtp`).
-        let padding = if outgoing.rtx_pt.is_some() && self.ssrcs.rtx.is_some() { padding } else { 0 };
-        let bytes = self.write(packet, padding, outgoing, rewritten, sealer, outlet.batch)?;
-        outlet.commit();
-        outlet.shard.forwarded_packets.add(1);
-        self.packets = self.packets.wrapping_add(1);
-        self.patience.sent();
-        self.octets = self.octets.wrapping_add(bytes as u32);
-        Some(bytes)
-    }
-
-    /// Appends the protected packet to the arena and returns its payload's length.
-    fn write(
-        &self,
-        packet: &RtpPacket,
-        padding: u8,
-        outgoing: Outgoing,
-        rewritten: Rewritten,
-        sealer: &mut Sealer,
-        batch: &mut SendBatch,
-    ) -> Option<usize> {
-        let payload = if outgoing.unwrap_red { red_primary(&packet.payload)? } else { &packet.payload };
-        let start = batch.written();
-        let arena = batch.arena();
-        let header = self.header(packet, outgoing.pt, self.ssrcs.media, rewritten.seq, rewritten.timestamp);
-        let header_bytes = write_header(arena, &header);
-        arena.extend_from_slice(payload);
-        if outgoing.is_vp8 {
-            rewritten.vp8.patch(&mut arena[start + header_bytes..]);
-        }
-        if padding > 0 {
-            arena[start] |= PADDED;
-            arena.resize(arena.len() + usize::from(padding) - 1, 0);
-            arena.push(padding);
-        }
-        let sealed = sealer.seal_rtp(arena, start, header_bytes, self.ssrcs.media, rewritten.seq);
-        if sealed.is_err() {
-            batch.abandon();
-            return None;
-        }
-        Some(payload.len())
-    }
-
-    /// RFC 4588 §4: another SSRC and payload type, the original sequence number in front of the payload.
-    fn write_rtx(
-        &mut self,
-        packet: &RtpPacket,
-        outgoing: Outgoing,
-        rewritten: Rewritten,
-        sealer: &mut Sealer,
-        batch: &mut SendBatch,
-    ) -> Option<usize> {
-        let (pt, ssrc) = (outgoing.rtx_pt?, self.ssrcs.rtx?);
-        let seq = self.next_rtx_seq;
-        self.next_rtx_seq += 1;
-        let start = batch.written();
-        let arena = batch.arena();
-        let header_bytes = write_header(arena, &self.header(packet, pt, ssrc, seq, rewritten.timestamp));
-        arena.extend_from_slice(&(rewritten.seq as u16).to_be_bytes());
-        arena.extend_from_slice(&packet.payload);
-        if outgoing.is_vp8 {
-            rewritten.vp8.patch(&mut arena[start + header_bytes + 2..]);
-        }
-        if sealer.seal_rtp(arena, start, header_bytes, ssrc, seq).is_err() {
-            batch.abandon();
-            return None;
-        }
-        Some(packet.payload.len())
-    }
-
-    fn header(&self, packet: &RtpPacket, pt: u8, ssrc: u32, seq: u64, timestamp: u32) -> Header<'_> {
-        Header {
-            marker: packet.marker,
-            pt,
-            seq: seq as u16,
-            timestamp,
-            ssrc,
-            ids: self.ids,
-            mid: &self.mid,
-            extensions: packet.extensions,
-            playout_delay: self.patience.playout_delay(),
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! What is tested.
 
 mod addresses;
+mod budget;
+mod feeds;
 mod formats;
 mod joins;
 mod lifecycle;

@@ -6,14 +6,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use freshet_media::Codec;
+use freshet_bridge::crossing::BFrames;
+use freshet_media::{Codec, GopLimits};
 
 use super::error::{ConfigError, Place, nearest};
 use super::net::{IpBlock, parse_listen};
-use super::raw::{Raw, RawHttp, RawHttps, RawIceServer, RawRtc};
+use super::raw::{Raw, RawGopCache, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtmp, RawRtmp2Rtc};
 use super::{
-    CertificateFiles, Config, Http, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Shutdown, Takeover,
-    WhenAbsent,
+    CertificateFiles, Config, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Rtmp,
+    Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
 };
 use crate::candidates::CandidateAddr;
 
@@ -23,6 +24,8 @@ const MAX_WAIT_SECONDS: i64 = 86_400;
 const TAKEOVERS: [(&str, Takeover); 3] =
     [("reject", Takeover::Reject), ("replace", Takeover::Replace), ("replace-if-silent", Takeover::ReplaceIfSilent)];
 const ABSENCES: [(&str, WhenAbsent); 2] = [("wait", WhenAbsent::Wait), ("refuse", WhenAbsent::Refuse)];
+const BFRAMES: [(&str, BFrames); 3] =
+    [("transcode", BFrames::Transcode), ("drop", BFrames::Drop), ("pass", BFrames::Pass)];
 const CODECS: [(&str, Option<Codec>); 6] = [
     ("h264", Some(Codec::H264)),
     ("h265", Some(Codec::H265)),
@@ -55,6 +58,10 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         http: check_http(f, &raw.http),
         https: check_https(f, &raw.https),
         rtc: check_rtc(f, &raw.rtc),
+        rtmp: check_rtmp(f, &raw.rtmp),
+        http_flv: HttpFlv { enabled: raw.http_flv.enabled },
+        rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
+        gop_cache: check_gop_cache(f, &raw.gop_cache),
         publish: Publish {
             takeover: f.choice("publish", "takeover", &raw.publish.takeover, &TAKEOVERS),
             silent_after: f.seconds("publish", "silent_after_seconds", raw.publish.silent_after_seconds, 1..=3_600),
@@ -194,6 +201,35 @@ fn check_rtc(f: &mut Findings<'_>, raw: &RawRtc) -> Rtc {
         max_sessions: f.number("rtc", "max_sessions", raw.max_sessions, 1..=1_000_000) as usize,
         prefer_codec: f.choice("rtc", "prefer_codec", &raw.prefer_codec, &CODECS),
         ice_servers,
+    }
+}
+
+fn check_rtmp(f: &mut Findings<'_>, raw: &RawRtmp) -> Rtmp {
+    let publish_timeout = raw.publish_timeout_seconds;
+    Rtmp {
+        enabled: raw.enabled,
+        listen: f.listen_list("rtmp", &raw.listen),
+        max_connections: f.number("rtmp", "max_connections", raw.max_connections, 1..=1_000_000) as usize,
+        publish_timeout: f.seconds("rtmp", "publish_timeout_seconds", publish_timeout, 2..=3_600),
+    }
+}
+
+fn check_rtmp2rtc(f: &mut Findings<'_>, raw: &RawRtmp2Rtc) -> Rtmp2Rtc {
+    // RFC 6716 §2.1.1: Opus works from 6 to 510 kbit/s.
+    let kbps = f.number("rtmp2rtc", "opus_bitrate_kbps", raw.opus_bitrate_kbps, 8..=510);
+    Rtmp2Rtc {
+        enabled: raw.enabled,
+        bframes: f.choice("rtmp2rtc", "bframes", &raw.bframes, &BFRAMES),
+        opus_bitrate_bps: kbps as u32 * 1000,
+        linger: f.seconds("rtmp2rtc", "linger_seconds", raw.linger_seconds, 0..=3_600),
+    }
+}
+
+fn check_gop_cache(f: &mut Findings<'_>, raw: &RawGopCache) -> GopLimits {
+    GopLimits {
+        max_bytes: f.number("gop_cache", "max_mb", raw.max_mb, 1..=4_096) as usize * 1_000_000,
+        max_age: f.seconds("gop_cache", "max_seconds", raw.max_seconds, 1..=600),
+        max_lag: f.seconds("gop_cache", "max_lag_seconds", raw.max_lag_seconds, 1..=60),
     }
 }
 

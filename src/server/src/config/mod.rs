@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use freshet_media::Codec;
+use freshet_bridge::crossing::BFrames;
+use freshet_media::{Codec, GopLimits};
 
 use crate::candidates::CandidateAddr;
 
@@ -30,6 +31,14 @@ pub(crate) struct Config {
     pub(crate) https: Https,
     /// `[rtc]`
     pub(crate) rtc: Rtc,
+    /// `[rtmp]`
+    pub(crate) rtmp: Rtmp,
+    /// `[http_flv]`
+    pub(crate) http_flv: HttpFlv,
+    /// `[rtmp2rtc]`
+    pub(crate) rtmp2rtc: Rtmp2Rtc,
+    /// `[gop_cache]`
+    pub(crate) gop_cache: GopLimits,
     /// `[publish]`
     pub(crate) publish: Publish,
     /// `[play]`
@@ -112,6 +121,39 @@ pub(crate) struct IceServer {
     pub(crate) username: String,
     /// For TURN, else empty.
     pub(crate) credential: String,
+}
+
+/// RTMP, and RTMPS on every port that speaks TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rtmp {
+    /// Whether RTMP is spoken, on whatever port.
+    pub(crate) enabled: bool,
+    /// Where to listen for it; `[::]` as for HTTP.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Connections at a time.
+    pub(crate) max_connections: usize,
+    /// A publisher that has sent nothing for so long is over.
+    pub(crate) publish_timeout: Duration,
+}
+
+/// FLV over HTTP and WebSocket.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HttpFlv {
+    /// Whether `/app/stream.flv` is answered.
+    pub(crate) enabled: bool,
+}
+
+/// RTMP publishers to WebRTC viewers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rtmp2Rtc {
+    /// Whether WebRTC viewers may watch streams that are published over RTMP.
+    pub(crate) enabled: bool,
+    /// What becomes of B-frames.
+    pub(crate) bframes: BFrames,
+    /// Bit rate of the Opus that AAC and MP3 become.
+    pub(crate) opus_bitrate_bps: u32,
+    /// How long a crossing goes on after its last viewer.
+    pub(crate) linger: Duration,
 }
 
 /// Rules for publishers.

@@ -12,6 +12,10 @@ pub(super) struct Raw {
     pub(super) http: RawHttp,
     pub(super) https: RawHttps,
     pub(super) rtc: RawRtc,
+    pub(super) rtmp: RawRtmp,
+    pub(super) http_flv: RawHttpFlv,
+    pub(super) rtmp2rtc: RawRtmp2Rtc,
+    pub(super) gop_cache: RawGopCache,
     pub(super) publish: RawPublish,
     pub(super) play: RawPlay,
     pub(super) log: RawLog,
@@ -114,6 +118,68 @@ pub(super) struct RawFullIceServer {
     pub(super) username: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) credential: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRtmp {
+    pub(super) enabled: bool,
+    pub(super) listen: Vec<String>,
+    pub(super) max_connections: i64,
+    pub(super) publish_timeout_seconds: i64,
+}
+
+impl Default for RawRtmp {
+    fn default() -> RawRtmp {
+        RawRtmp {
+            enabled: true,
+            listen: vec!["[::]:1935".to_owned()],
+            max_connections: 10_000,
+            publish_timeout_seconds: 15,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttpFlv {
+    pub(super) enabled: bool,
+}
+
+impl Default for RawHttpFlv {
+    fn default() -> RawHttpFlv {
+        RawHttpFlv { enabled: true }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRtmp2Rtc {
+    pub(super) enabled: bool,
+    pub(super) bframes: String,
+    pub(super) opus_bitrate_kbps: i64,
+    pub(super) linger_seconds: i64,
+}
+
+impl Default for RawRtmp2Rtc {
+    fn default() -> RawRtmp2Rtc {
+        RawRtmp2Rtc { enabled: true, bframes: "transcode".to_owned(), opus_bitrate_kbps: 96, linger_seconds: 10 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawGopCache {
+    pub(super) max_seconds: i64,
+    pub(super) max_mb: i64,
+    pub(super) max_lag_seconds: i64,
+}
+
+impl Default for RawGopCache {
+    fn default() -> RawGopCache {
+        // x264's default distance of keyframes is 10 s at 25 pictures a second; 32 MB are 16 s of 16 Mbit/s.
+        RawGopCache { max_seconds: 16, max_mb: 32, max_lag_seconds: 6 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

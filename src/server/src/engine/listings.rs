@@ -5,7 +5,8 @@ use freshet_media::MediaKind;
 use freshet_sfu::Format;
 use freshet_sfu::sdp::NegotiatedMedia;
 
-use super::registry::Record;
+use super::live;
+use super::registry::{Link, Record};
 use super::types::{ClientSnapshot, MetricsSnapshot, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot};
 use super::{Engine, ShardHandle};
 
@@ -24,6 +25,8 @@ impl Engine {
                     publisher: publisher.map(|p| p.client_id.clone()),
                     live_for: stream.live_since.map(|at| at.elapsed()),
                     viewers: stream.viewers,
+                    protocol: publisher.map(Record::protocol),
+                    crossing: self.crossings.snapshot(key),
                     tracks: publisher.map(tracks).unwrap_or_default(),
                     frames: publisher.map_or(0, |p| p.status.tracks[1].frames.value()),
                     recv_bytes: publisher.map_or(0, |p| p.status.recv_bytes.value()),
@@ -56,13 +59,17 @@ impl Engine {
             .map(|r| ClientSnapshot {
                 id: r.client_id.clone(),
                 role: r.role,
+                protocol: r.protocol(),
                 key: r.key.clone(),
                 stream_id: stream_id(r),
                 ip: r.client.ip,
                 user_agent: r.client.user_agent.clone(),
                 alive: r.opened.elapsed(),
                 connected: r.status.is_connected(),
-                path: r.status.path().map(|(protocol, remote)| (protocol.as_str(), remote)),
+                path: match r.live() {
+                    Some(link) => Some(("tcp", link.peer)),
+                    None => r.status.path().map(|(protocol, remote)| (protocol.as_str(), remote)),
+                },
                 recv_bytes: r.status.recv_bytes.value(),
                 send_bytes: r.status.sent_bytes.value(),
                 recv_bps: r.status.recv_bps.value(),
@@ -96,6 +103,10 @@ impl Engine {
 }
 
 fn tracks(publisher: &Record) -> Vec<TrackSnapshot> {
+    let link = match &publisher.link {
+        Link::Live(link) => return live::tracks(&link.stream.tracks()),
+        Link::Rtc(link) => link,
+    };
     let track = |m: &NegotiatedMedia| {
         let status = &publisher.status.tracks[usize::from(m.kind == MediaKind::Video)];
         // Before the first packet: what browsers send first is what stands first.
@@ -110,7 +121,7 @@ fn tracks(publisher: &Record) -> Vec<TrackSnapshot> {
             layers: status.layers(),
         })
     };
-    publisher.negotiated.media.iter().filter_map(track).collect()
+    link.negotiated.media.iter().filter_map(track).collect()
 }
 
 fn shard_snapshot(shard: &ShardHandle) -> ShardSnapshot {

@@ -4,8 +4,10 @@
 //! up the session, which then waits in the lobby for its first check. Everything later reaches the session through
 //! its shard's mailbox.
 
+mod crossing;
 mod ice_tcp;
 mod listings;
+mod live;
 mod mailbox;
 mod media_thread;
 mod open;
@@ -16,14 +18,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use ahash::AHashMap;
 use anyhow::Context as _;
 use bytes::Bytes;
-use freshet_media::MediaKind;
+use freshet_media::{MediaKind, StreamKey};
 use freshet_sfu::sdp::Fragment;
 use freshet_sfu::{
     CloseReason, Command, Credentials, Epoch, Identity, Lobby, SessionId, Shard, ShardConfig, ShardEvent, ShardId,
@@ -33,12 +35,14 @@ use rand::Rng as _;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use self::crossing::Crossings;
 use self::mailbox::{Mail, Postbox};
 use self::media_thread::{MediaThread, ThreadStatus};
 use self::open::Rules;
-use self::registry::{Record, Registry};
+use self::registry::{Link, Registry, RtcSession};
 use crate::candidates::{CandidateSources, Interface};
 use crate::config::Config;
+use crate::live::LiveStreams;
 use crate::srs_code as code;
 use crate::udp;
 
@@ -56,6 +60,8 @@ struct ShardHandle {
 /// Opens, changes and ends WebRTC sessions. One per process, shared as `Arc<Engine>`.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// For threads that must not keep it alive.
+    this: Weak<Engine>,
     rules: Rules,
     identity: Identity,
     candidates: CandidateSources,
@@ -63,6 +69,8 @@ pub(crate) struct Engine {
     lobby: Arc<Lobby>,
     shards: Vec<ShardHandle>,
     registry: Mutex<Registry>,
+    live: Arc<LiveStreams>,
+    crossings: Crossings,
     next_id: AtomicU64,
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -110,14 +118,18 @@ impl Engine {
             });
             shards.push(ShardHandle { postbox, status, thread });
         }
-        let engine = Arc::new(Engine {
+        let identity = Identity::generate()?;
+        let engine = Arc::new_cyclic(|this| Engine {
+            this: Weak::clone(this),
             rules: Rules::new(config),
-            identity: Identity::generate()?,
+            identity,
             candidates: CandidateSources::new(bound, &config.rtc.candidates, interfaces),
             epoch,
             lobby,
             shards,
             registry: Mutex::default(),
+            live: LiveStreams::new(config.gop_cache),
+            crossings: Crossings::new(config.rtmp2rtc.clone()),
             next_id: AtomicU64::new(rand::rng().random::<u64>() >> 1),
             draining: AtomicBool::new(false),
             threads: Mutex::default(),
@@ -174,7 +186,7 @@ impl Engine {
         fragment: &str,
     ) -> Result<Patched, Refusal> {
         let mut registry = self.registry();
-        let Some(record) = registry.by_token_mut(token) else {
+        let Some(session) = registry.rtc_by_token(token) else {
             let detail = "there is no session of that name; it may have ended";
             return Err(Refusal::new(404, code::NO_SESSION, "no-session", detail, "open a new session"));
         };
@@ -183,7 +195,7 @@ impl Engine {
             return Err(Refusal::new(428, code::NO_SESSION, "if-match-missing", "PATCH needs If-Match", hint));
         };
         let any = if_match.trim().trim_matches('"') == "*";
-        if !any && !if_match.split(',').any(|tag| tag.trim() == record.etag()) {
+        if !any && !if_match.split(',').any(|tag| tag.trim() == session.link.etag()) {
             let detail = format!("If-Match {if_match} is not the present ICE session");
             return Err(Refusal::new(412, code::NO_SESSION, "stale-etag", detail, "use the ETag of the last answer"));
         }
@@ -197,20 +209,21 @@ impl Engine {
             )
         })?;
         match parsed.credentials {
-            Some((ufrag, pwd)) if ufrag != record.ice.remote_ufrag => {
-                self.restart_ice(record, Credentials { ufrag, pwd })
+            Some((ufrag, pwd)) if ufrag != session.link.ice.remote_ufrag => {
+                self.restart_ice(session, Credentials { ufrag, pwd })
             }
             _ => Ok(Patched::Trickled),
         }
     }
 
-    fn restart_ice(&self, record: &mut Record, remote: Credentials) -> Result<Patched, Refusal> {
+    fn restart_ice(&self, session: RtcSession<'_>, remote: Credentials) -> Result<Patched, Refusal> {
+        let RtcSession { id, key, client_id, link } = session;
         let local = Credentials { ufrag: random_text(8), pwd: random_text(32) };
-        let posted = match self.lobby.restart_ice(record.id, &local, &remote) {
+        let posted = match self.lobby.restart_ice(id, &local, &remote) {
             Whereabouts::Done => true,
             Whereabouts::Gone => false,
             Whereabouts::At(shard) => {
-                let (id, local, remote) = (record.id, local.clone(), remote.clone());
+                let (local, remote) = (local.clone(), remote.clone());
                 self.post(shard, Mail::Command(Command::RestartIce { id, local, remote }))
             }
         };
@@ -218,12 +231,12 @@ impl Engine {
             let detail = "the session cannot be reached at the moment";
             return Err(Refusal::new(503, code::NO_SESSION, "busy", detail, "try the restart again").retry_after(1));
         }
-        record.ice.remote_ufrag = remote.ufrag;
-        record.ice.local = local;
-        info!(stream = %record.key, client = record.client_id, "ICE restarted");
-        let mids: Vec<(&str, MediaKind)> = record.negotiated.media.iter().map(|m| (m.mid.as_str(), m.kind)).collect();
-        let fragment = freshet_sfu::sdp::restart_fragment(&record.ice.local, &mids, &record.ice.udp, &record.ice.tcp);
-        Ok(Patched::Restarted { fragment, etag: record.etag() })
+        link.ice.remote_ufrag = remote.ufrag;
+        link.ice.local = local;
+        info!(stream = %key, client = client_id, "ICE restarted");
+        let mids: Vec<(&str, MediaKind)> = link.negotiated.media.iter().map(|m| (m.mid.as_str(), m.kind)).collect();
+        let fragment = freshet_sfu::sdp::restart_fragment(&link.ice.local, &mids, &link.ice.udp, &link.ice.tcp);
+        Ok(Patched::Restarted { fragment, etag: link.etag() })
     }
 
     /// Ends a session. [`None`] when there is none of that token.
@@ -258,9 +271,11 @@ impl Engine {
         }
     }
 
-    /// Takes a session out of the registry at once and tells its shard.
+    /// Takes a session out of the registry at once and tells its shard or its connection.
     fn end(&self, id: SessionId, reason: CloseReason) {
-        if let Whereabouts::At(shard) = self.lobby.withdraw(id)
+        if let Some(Link::Live(link)) = self.registry().sessions.get(&id).map(|r| &r.link) {
+            link.end.send_replace(Some(reason));
+        } else if let Whereabouts::At(shard) = self.lobby.withdraw(id)
             && !self.post(shard, Mail::Command(Command::Close { id, reason }))
         {
             warn!(shard = shard.0, "a media thread does not take commands; the session will end by silence");
@@ -269,24 +284,31 @@ impl Engine {
     }
 
     fn forget(&self, id: SessionId, reason: CloseReason) {
-        let Some(record) = self.registry().remove(id, reason) else { return };
+        let record = {
+            let mut registry = self.registry();
+            let Some(record) = registry.remove(id, reason) else { return };
+            self.sync_crossing(&registry, &record.key);
+            record
+        };
         let role = if record.role == Role::Publish { "publisher" } else { "viewer" };
         let seconds = record.opened.elapsed().as_secs_f32();
         let (key, client) = (&record.key, &record.client_id);
-        if reason == CloseReason::NeverConnected {
-            let offered: Vec<String> = record.ice.udp.iter().map(|a| format!("udp {a}")).collect();
+        if let (CloseReason::NeverConnected, Some(link)) = (reason, record.rtc()) {
+            let offered: Vec<String> = link.ice.udp.iter().map(|a| format!("udp {a}")).collect();
             warn!(stream = %key, client, ip = %record.client.ip,
                 "{role} was answered but never connected: no usable packet came to {} (nor over TCP). \
                  A firewall may block the port, or the address is not reachable from the client: set rtc.candidates or CANDIDATE",
                 offered.join(", "));
         } else {
-            info!(stream = %key, client, reason = reason.as_str(), "{role} gone after {seconds:.1} s");
+            let protocol = record.protocol().as_str();
+            info!(stream = %key, client, protocol, reason = reason.as_str(), "{role} gone after {seconds:.1} s");
         }
     }
 
     fn take_event(&self, event: ShardEvent) {
         match event {
             ShardEvent::Closed(id, reason) => self.forget(id, reason),
+            ShardEvent::KeyframeWanted(id) => self.crossings.want_keyframe(id),
             ShardEvent::Connected(id) => {
                 let registry = self.registry();
                 let Some(record) = registry.sessions.get(&id) else { return };
@@ -296,6 +318,12 @@ impl Engine {
                 info!(stream = %record.key, client = record.client_id, protocol, ?remote, "{role} connected after {millis} ms");
             }
         }
+    }
+
+    /// The shard on which a stream's feed is at home: the same one every time.
+    fn shard_of(&self, key: &StreamKey) -> ShardId {
+        let sum = key.as_str().bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        ShardId((sum % self.shards.len().max(1) as u64) as u16)
     }
 
     fn post(&self, shard: ShardId, mail: Mail) -> bool {
@@ -310,6 +338,11 @@ impl Engine {
     /// Whether [`Engine::drain`] was called.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds of the media side's clock.
+    pub(crate) fn millis(&self, at: Instant) -> u64 {
+        self.epoch.millis(at)
     }
 
     /// Number of live sessions.

@@ -8,7 +8,7 @@ use freshet_sfu::sdp::{NegotiateError, Offer, VideoPreference, negotiate};
 use freshet_sfu::{CloseReason, Credentials, Session, SessionId, SessionLimits, SessionParams, SessionStatus};
 use rand::Rng as _;
 
-use super::registry::{Client, Ice, Mismatch, Record, Registry};
+use super::registry::{Client, Ice, Link, Mismatch, Record, Registry, RtcLink};
 use super::types::{OpenRequest, Opened, Refusal, Role, SessionToken};
 use super::{Engine, random_text};
 use crate::config::{Config, Takeover, WhenAbsent};
@@ -44,12 +44,7 @@ impl Rules {
 
 impl Engine {
     pub(super) fn try_open(&self, request: &OpenRequest) -> Result<Opened, Refusal> {
-        if self.is_draining() {
-            let detail = "the server is about to stop and takes no new sessions";
-            return Err(
-                Refusal::new(503, code::CONNECTIONS_EXCEED, "draining", detail, "try another server").retry_after(5)
-            );
-        }
+        self.check_draining()?;
         let offer = Offer::parse(&request.offer).map_err(|e| {
             Refusal::new(
                 400,
@@ -81,25 +76,29 @@ impl Engine {
         let extra = &request.extra_candidates;
         let udp = self.candidates.for_texts(request.local_ip, request.host.as_deref(), extra);
         let tcp = if self.rules.tcp { udp.clone() } else { Vec::new() };
+        let ice = Ice {
+            remote_ufrag: offer.ufrag.clone(),
+            local: credentials.clone(),
+            udp: udp.clone(),
+            tcp: tcp.clone(),
+        };
+        let link = RtcLink { token: SessionToken(random_text(22)), negotiated: negotiated.clone(), ice };
+        let opened = Opened {
+            token: link.token.clone(),
+            answer: String::new(),
+            etag: link.etag(),
+            ice_session: format!("{}:{}", credentials.ufrag, offer.ufrag),
+        };
         let record = Record {
             id,
-            token: SessionToken(random_text(22)),
             client_id: random_text(8),
             role: request.role,
             key: request.key.clone(),
             opened: Instant::now(),
             client: Client { ip: request.client_ip, user_agent: request.user_agent.clone() },
-            negotiated: negotiated.clone(),
             status: Arc::clone(&status),
-            ice: Ice { remote_ufrag: offer.ufrag.clone(), local: credentials.clone(), udp, tcp },
+            link: Link::Rtc(Box::new(link)),
         };
-        let opened = Opened {
-            token: record.token.clone(),
-            answer: String::new(),
-            etag: record.etag(),
-            ice_session: format!("{}:{}", credentials.ufrag, offer.ufrag),
-        };
-        let (udp, tcp) = (record.ice.udp.clone(), record.ice.tcp.clone());
         let replaced = self.reserve(record)?;
         let params = SessionParams {
             id,
@@ -130,8 +129,18 @@ impl Engine {
         }
     }
 
+    /// # Errors
+    /// The server is about to stop.
+    pub(super) fn check_draining(&self) -> Result<(), Refusal> {
+        if !self.is_draining() {
+            return Ok(());
+        }
+        let detail = "the server is about to stop and takes no new sessions";
+        Err(Refusal::new(503, code::CONNECTIONS_EXCEED, "draining", detail, "try another server").retry_after(5))
+    }
+
     /// Enters the session, if the stream takes it. Returns the publisher whose place it takes.
-    fn reserve(&self, record: Record) -> Result<Option<SessionId>, Refusal> {
+    pub(super) fn reserve(&self, record: Record) -> Result<Option<SessionId>, Refusal> {
         let mut registry = self.registry();
         if registry.sessions.len() >= self.rules.max_sessions {
             let detail = format!("{} sessions are open, which is the limit", registry.sessions.len());
@@ -145,7 +154,9 @@ impl Engine {
                 None
             }
         };
+        let key = record.key.clone();
         registry.insert(record, || format!("vid-{}", random_text(7).to_lowercase()));
+        self.sync_crossing(&registry, &key);
         Ok(replaced)
     }
 
@@ -183,7 +194,9 @@ impl Engine {
             let refusal = Refusal::new(409, code::NO_PUBLISHER, "stream-absent", detail, hint);
             return Err(refusal.retry_after(self.rules.retry_after_seconds));
         }
-        let Some(mismatch) = registry.mismatch(&new.key, &new.negotiated) else { return Ok(()) };
+        let Some(link) = new.rtc() else { return self.check_frame_source(registry, new) };
+        self.check_crossing(registry, new)?;
+        let Some(mismatch) = registry.mismatch(&new.key, &link.negotiated) else { return Ok(()) };
         let Mismatch { kind, published, offered } = mismatch;
         let detail = format!("{} is published with {kind} codec {published}; the player offers {offered}", new.key);
         let hint = "publish with a codec that the player has, H.264 for most, or play with another client";

@@ -5,25 +5,53 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ahash::AHashMap;
-use freshet_media::StreamKey;
+use freshet_media::{MediaKind, StreamKey};
 use freshet_sfu::sdp::{Negotiated, OfferedCodec};
 use freshet_sfu::{CloseReason, Credentials, Format, SessionId, SessionStatus, best_match};
+use tokio::sync::watch;
 
-use super::types::{Role, SessionToken};
+use super::types::{Protocol, Role, SessionToken};
+use super::crossing::crossing_formats;
+use crate::live::LiveStream;
 
 /// One session.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) id: SessionId,
-    pub(super) token: SessionToken,
     pub(super) client_id: String,
     pub(super) role: Role,
     pub(super) key: StreamKey,
     pub(super) opened: Instant,
     pub(super) client: Client,
-    pub(super) negotiated: Negotiated,
     pub(super) status: Arc<SessionStatus>,
+    pub(super) link: Link,
+}
+
+/// What ties a session to its client.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// A peer connection, on a shard.
+    Rtc(Box<RtcLink>),
+    /// A TCP connection of the frame plane.
+    Live(LiveLink),
+}
+
+/// A WebRTC session.
+#[derive(Debug)]
+pub(super) struct RtcLink {
+    pub(super) token: SessionToken,
+    pub(super) negotiated: Negotiated,
     pub(super) ice: Ice,
+}
+
+/// A publisher or player of the frame plane.
+#[derive(Debug)]
+pub(super) struct LiveLink {
+    pub(super) protocol: Protocol,
+    pub(super) peer: SocketAddr,
+    pub(super) stream: Arc<LiveStream>,
+    /// Ends the connection.
+    pub(super) end: watch::Sender<Option<CloseReason>>,
 }
 
 /// Who asked.
@@ -42,20 +70,55 @@ pub(super) struct Ice {
     pub(super) tcp: Vec<SocketAddr>,
 }
 
-impl Record {
+impl RtcLink {
     /// The entity tag names the ICE session by our user name fragment, which is drawn anew at every restart.
     pub(super) fn etag(&self) -> String {
         format!("\"{}\"", self.ice.local.ufrag)
     }
+}
 
-    /// Formats that a publisher may send, by kind: the one that arrives, or all that were negotiated.
-    fn formats(&self) -> impl Iterator<Item = (freshet_media::MediaKind, Vec<Format>)> {
-        self.negotiated.media.iter().map(|media| {
-            let arriving = self.status.tracks[usize::from(media.kind == freshet_media::MediaKind::Video)].format();
-            let formats = media.codecs.iter().map(Format::new).enumerate();
-            (media.kind, formats.filter(|(i, _)| arriving.is_none_or(|a| a == *i)).map(|(_, f)| f).collect())
-        })
+impl Record {
+    /// Its peer connection, if it has one.
+    pub(super) fn rtc(&self) -> Option<&RtcLink> {
+        match &self.link {
+            Link::Rtc(link) => Some(link),
+            Link::Live(_) => None,
+        }
     }
+
+    /// Its place in the frame plane, if it is there.
+    pub(super) fn live(&self) -> Option<&LiveLink> {
+        match &self.link {
+            Link::Live(link) => Some(link),
+            Link::Rtc(_) => None,
+        }
+    }
+
+    /// What the client speaks.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.live().map_or(Protocol::WebRtc, |link| link.protocol)
+    }
+
+    /// Formats in which a publisher's media reaches WebRTC viewers, by kind: the one that arrives, or all that were
+    /// negotiated.
+    fn formats(&self) -> Vec<(MediaKind, Vec<Format>)> {
+        match &self.link {
+            Link::Rtc(link) => link.negotiated.media.iter().map(|media| {
+                let arriving = self.status.tracks[usize::from(media.kind == MediaKind::Video)].format();
+                let formats = media.codecs.iter().map(Format::new).enumerate();
+                (media.kind, formats.filter(|(i, _)| arriving.is_none_or(|a| a == *i)).map(|(_, f)| f).collect())
+            }).collect(),
+            Link::Live(link) => crossing_formats(&link.stream.tracks()),
+        }
+    }
+}
+
+/// A WebRTC session whose ICE is about to change.
+pub(super) struct RtcSession<'a> {
+    pub(super) id: SessionId,
+    pub(super) key: &'a StreamKey,
+    pub(super) client_id: &'a str,
+    pub(super) link: &'a mut RtcLink,
 }
 
 /// One stream.
@@ -65,6 +128,8 @@ pub(super) struct StreamRecord {
     pub(super) publisher: Option<SessionId>,
     pub(super) live_since: Option<Instant>,
     pub(super) viewers: usize,
+    /// Those of them that are WebRTC sessions.
+    pub(super) rtc_viewers: usize,
     /// Bytes sent to viewers that have left.
     pub(super) past_sent_bytes: u64,
 }
@@ -84,7 +149,7 @@ pub(super) struct Registry {
 /// A publisher's codecs and a viewer's, where they have nothing in common.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mismatch {
-    pub(super) kind: freshet_media::MediaKind,
+    pub(super) kind: MediaKind,
     pub(super) published: String,
     pub(super) offered: String,
 }
@@ -94,8 +159,13 @@ impl Registry {
         self.sessions.get(self.by_token.get(token)?)
     }
 
-    pub(super) fn by_token_mut(&mut self, token: &SessionToken) -> Option<&mut Record> {
-        self.sessions.get_mut(self.by_token.get(token)?)
+    /// A session and its peer connection.
+    pub(super) fn rtc_by_token(&mut self, token: &SessionToken) -> Option<RtcSession<'_>> {
+        let record = self.sessions.get_mut(self.by_token.get(token)?)?;
+        match &mut record.link {
+            Link::Rtc(link) => Some(RtcSession { id: record.id, key: &record.key, client_id: &record.client_id, link }),
+            Link::Live(_) => None,
+        }
     }
 
     pub(super) fn by_client(&self, client_id: &str) -> Option<&Record> {
@@ -114,14 +184,20 @@ impl Registry {
             publisher: None,
             live_since: None,
             viewers: 0,
+            rtc_viewers: 0,
             past_sent_bytes: 0,
         });
         match record.role {
             Role::Publish => (stream.publisher, stream.live_since) = (Some(record.id), Some(record.opened)),
-            Role::Play => stream.viewers += 1,
+            Role::Play => {
+                stream.viewers += 1;
+                stream.rtc_viewers += usize::from(record.rtc().is_some());
+            }
         }
         self.opened += 1;
-        self.by_token.insert(record.token.clone(), record.id);
+        if let Some(link) = record.rtc() {
+            self.by_token.insert(link.token.clone(), record.id);
+        }
         self.by_client.insert(record.client_id.clone(), record.id);
         self.sessions.insert(record.id, record);
     }
@@ -130,7 +206,9 @@ impl Registry {
     pub(super) fn remove(&mut self, id: SessionId, reason: CloseReason) -> Option<Record> {
         let record = self.sessions.remove(&id)?;
         *self.closed.entry(reason).or_default() += 1;
-        self.by_token.remove(&record.token);
+        if let Some(link) = record.rtc() {
+            self.by_token.remove(&link.token);
+        }
         self.by_client.remove(&record.client_id);
         if let Some(stream) = self.streams.get_mut(&record.key) {
             match record.role {
@@ -138,6 +216,7 @@ impl Registry {
                 Role::Publish => {}
                 Role::Play => {
                     stream.viewers = stream.viewers.saturating_sub(1);
+                    stream.rtc_viewers = stream.rtc_viewers.saturating_sub(usize::from(record.rtc().is_some()));
                     stream.past_sent_bytes += record.status.sent_bytes.value();
                 }
             }
@@ -156,7 +235,7 @@ impl Registry {
     /// What keeps a viewer's offer from playing the stream's publisher: a kind that both have, and no codec for it.
     pub(super) fn mismatch(&self, key: &StreamKey, viewer: &Negotiated) -> Option<Mismatch> {
         let publisher = self.publisher(key)?;
-        publisher.formats().find_map(|(kind, formats)| {
+        publisher.formats().into_iter().find_map(|(kind, formats)| {
             let offered: &[OfferedCodec] = &viewer.of_kind(kind)?.codecs;
             let fits = formats.iter().any(|f| best_match(f, offered).is_some() || is_unwrappable(f, offered));
             let names = |codecs: Vec<String>| {

@@ -15,6 +15,46 @@ pub(crate) enum Role {
     Play,
 }
 
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
+    /// WHIP and WHEP, or SRS's calls.
+    WebRtc,
+    /// RTMP or RTMPS.
+    Rtmp,
+    /// FLV over HTTP.
+    HttpFlv,
+    /// FLV over a WebSocket.
+    WsFlv,
+}
+
+impl Protocol {
+    /// A label for logs, listings and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Protocol::WebRtc => "webrtc",
+            Protocol::Rtmp => "rtmp",
+            Protocol::HttpFlv => "http-flv",
+            Protocol::WsFlv => "ws-flv",
+        }
+    }
+}
+
+/// A client of the frame plane that asks to publish or play. It has passed the authorisation checks.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveRequest {
+    /// Which stream.
+    pub(crate) key: StreamKey,
+    /// How it speaks.
+    pub(crate) protocol: Protocol,
+    /// The other end of its connection.
+    pub(crate) peer: SocketAddr,
+    /// Where the request came from (after trusted proxies).
+    pub(crate) client_ip: IpAddr,
+    /// `User-Agent`, or `flashVer`.
+    pub(crate) user_agent: String,
+}
+
 /// The secret name of a session: who knows it may change or end it. 22 characters of `A-Za-z0-9_-`, 128 random bits.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SessionToken(pub(super) String);
@@ -138,6 +178,10 @@ pub(crate) struct StreamSnapshot {
     pub(crate) live_for: Option<Duration>,
     /// Number of viewers, connected or connecting.
     pub(crate) viewers: usize,
+    /// What the publisher speaks.
+    pub(crate) protocol: Option<Protocol>,
+    /// The crossing from frames to RTP, while it runs.
+    pub(crate) crossing: Option<CrossingSnapshot>,
     /// Tracks of the publisher.
     pub(crate) tracks: Vec<TrackSnapshot>,
     /// Video frames received.
@@ -150,6 +194,17 @@ pub(crate) struct StreamSnapshot {
     pub(crate) recv_bps: u64,
     /// Mean sent bit rate over the last seconds.
     pub(crate) send_bps: u64,
+}
+
+/// A running crossing, for listings.
+#[derive(Debug, Clone)]
+pub(crate) struct CrossingSnapshot {
+    /// What is done to the picture: `pass`, `transcode`, `drop`.
+    pub(crate) video: &'static str,
+    /// Why, when it is not passed on as it is, or when it cannot be.
+    pub(crate) note: Option<String>,
+    /// Share of one core that it takes, in per cent.
+    pub(crate) cpu_percent: f32,
 }
 
 /// One track of a stream.
@@ -178,6 +233,8 @@ pub(crate) struct ClientSnapshot {
     pub(crate) id: String,
     /// Publish or play.
     pub(crate) role: Role,
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
     /// Its stream.
     pub(crate) key: StreamKey,
     /// Its id in [`StreamSnapshot::id`].

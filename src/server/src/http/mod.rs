@@ -1,11 +1,12 @@
 //! Everything Freshet answers over HTTP: WHIP (RFC 9725), WHEP (draft-ietf-wish-whep-03), SRS's interface, the
-//! management API, metrics and the pages.
+//! management API, metrics, the pages, and streams as FLV.
 //!
 //! [`router`] builds one `axum` router that every listener serves; it knows no sockets. The media side is reached
 //! through [`Sessions`] only. Authorisation happens here, before the media side hears of a request.
 
 mod api;
 mod auth;
+mod flv;
 mod host_names;
 mod metrics;
 mod middleware;
@@ -14,7 +15,6 @@ mod pages;
 mod problem;
 mod sessions;
 mod srs;
-
 mod system;
 mod whip;
 
@@ -47,6 +47,8 @@ pub(crate) struct HttpSettings {
     pub(crate) access: Access,
     /// STUN and TURN servers that clients are told about.
     pub(crate) ice_servers: Vec<IceServer>,
+    /// Whether streams are played as FLV.
+    pub(crate) http_flv: bool,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -59,6 +61,7 @@ impl Default for HttpSettings {
             max_body_bytes: 256 * 1024,
             access: Access::default(),
             ice_servers: Vec::new(),
+            http_flv: true,
             server: ServerInfo::default(),
         }
     }
@@ -153,7 +156,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(api::routes())
         .merge(metrics::routes())
         .merge(pages::routes())
-        .fallback(problem::not_found)
+        .fallback(flv::stream_or_nothing)
         .method_not_allowed_fallback(problem::method_not_allowed);
     middleware::wrap(routes, &state).with_state(state)
 }

@@ -73,15 +73,15 @@ impl FromRequest<Arc<AppState>> for Call {
 /// Who asks, and by what name they reached us.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    client_ip: IpAddr,
+    pub(super) client_ip: IpAddr,
     local_ip: IpAddr,
-    user_agent: String,
+    pub(super) user_agent: String,
     /// Host of the URL, without port.
     pub(super) host: Option<String>,
 }
 
 impl Caller {
-    fn new(settings: &HttpSettings, connection: &Connection, headers: &HeaderMap, uri: &Uri) -> Caller {
+    pub(super) fn new(settings: &HttpSettings, connection: &Connection, headers: &HeaderMap, uri: &Uri) -> Caller {
         let peer = connection.peer.ip();
         let through_proxy = settings.trusts(peer);
         let forwarded_host = if through_proxy {

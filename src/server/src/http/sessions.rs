@@ -1,8 +1,14 @@
 //! What the HTTP side needs of the media side. A trait, so that the router is tested without sockets and shards.
 
+use std::sync::Arc;
+
+use freshet_bridge::fanout::Wire;
+
 use crate::engine::{
-    ClientSnapshot, Engine, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
+    ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken,
+    StreamSnapshot,
 };
+use crate::live::LivePlayer;
 
 /// Sessions and streams, as [`Engine`] keeps them; see there for what each call does.
 pub(crate) trait Sessions: Send + Sync {
@@ -15,6 +21,7 @@ pub(crate) trait Sessions: Send + Sync {
     fn clients(&self) -> Vec<ClientSnapshot>;
     fn metrics(&self) -> MetricsSnapshot;
     fn is_draining(&self) -> bool;
+    fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal>;
 }
 
 impl Sessions for Engine {
@@ -52,5 +59,9 @@ impl Sessions for Engine {
 
     fn is_draining(&self) -> bool {
         Engine::is_draining(self)
+    }
+
+    fn play_live(self: Arc<Engine>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
+        Engine::play_live(&self, request, Wire::Flv)
     }
 }

@@ -5,14 +5,15 @@ use std::time::Instant;
 use super::{MAX_STEERED, Shard};
 use crate::packet::RtpPacket;
 use crate::relay::{RelayMessage, SessionId, ShardId};
+use crate::router::Origin;
 
 impl Shard {
     pub(super) fn handle_relay(&mut self, now: Instant, message: RelayMessage) {
         match message {
-            RelayMessage::Up { key, publisher, home, tracks } => {
+            RelayMessage::Up { key, publisher, home, depth, tracks } => {
                 let stream = self.router.entry(&key);
                 let Some(state) = self.router.stream_mut(stream) else { return };
-                state.set_feed(publisher, home, None, tracks);
+                state.set_feed(publisher, Origin::Shard(home), depth, tracks);
                 if let Some(viewer) = state.subscribers.first().copied() {
                     let want = RelayMessage::Want { publisher, from: self.config.id, on: true };
                     self.outbox.push_back((home, want));
@@ -36,21 +37,14 @@ impl Shard {
             RelayMessage::Backlog { key, publisher, packets } => {
                 let Some(stream) = self.router.find(&key) else { return };
                 self.router.accept_backlog(stream, publisher, &packets);
-                let viewers = self.router.stream(stream).map(|s| s.subscribers.clone()).unwrap_or_default();
-                for viewer in viewers {
-                    self.start_picture(now, viewer);
-                }
+                self.start_pictures(now, stream);
             }
             RelayMessage::Clock { key, publisher, track, reference } => {
                 if let Some(stream) = self.router.find(&key) {
                     self.router.set_clock(stream, publisher, track, reference);
                 }
             }
-            RelayMessage::KeyframeRequest { publisher } => {
-                if let Some(index) = self.by_id.get(&publisher).copied() {
-                    self.ask_publisher(now, index);
-                }
-            }
+            RelayMessage::KeyframeRequest { publisher } => self.ask_local(now, publisher),
             RelayMessage::Datagram { from, path, payload } => {
                 self.handle_datagram(now, path, &payload, Some(from));
             }
@@ -64,27 +58,38 @@ impl Shard {
     }
 
     fn handle_want(&mut self, now: Instant, publisher: SessionId, from: ShardId, on: bool) {
-        let Some(index) = self.by_id.get(&publisher).copied() else { return };
-        let Some((session, desk)) = self.desk(now, index) else { return };
-        let Some(stream) = session.stream.and_then(|s| desk.router.stream_mut(s)) else { return };
+        let session = self.by_id.get(&publisher).copied();
+        let stream = match session.and_then(|index| self.desk(now, index)) {
+            Some((session, _)) => session.stream,
+            None => self.feeders.get(&publisher).map(|f| f.stream),
+        };
+        let Some(stream) = stream.and_then(|s| self.router.stream_mut(s)) else { return };
         let inbox = stream.inbox.as_slice();
         let Some(feed) = stream.feed.as_mut().filter(|f| f.publisher == publisher) else { return };
         feed.wanted_by.retain(|s| *s != from);
         if on {
             feed.wanted_by.push(from);
-            let clocks = feed.states.iter().enumerate().filter_map(|(track, s)| Some((track as u8, s.reference?)));
-            let key = &session.key;
-            let messages = clocks.map(|(track, reference)| {
-                (from, RelayMessage::Clock { key: key.clone(), publisher, track, reference })
-            });
-            let mut messages: Vec<_> = messages.collect();
+            let key = &stream.key;
+            for (track, state) in feed.states.iter().enumerate() {
+                if let Some(reference) = state.reference {
+                    let clock = RelayMessage::Clock { key: key.clone(), publisher, track: track as u8, reference };
+                    self.outbox.push_back((from, clock));
+                }
+            }
             let backlog: Vec<RtpPacket> = feed.backlog(now, inbox).cloned().collect();
             let (key, starts, packets) = (key.clone(), !backlog.is_empty(), backlog.into());
-            messages.push((from, RelayMessage::Backlog { key, publisher, packets }));
-            self.outbox.extend(messages);
+            self.outbox.push_back((from, RelayMessage::Backlog { key, publisher, packets }));
             if !starts {
-                self.ask_publisher(now, index);
+                self.ask_local(now, publisher);
             }
+        }
+    }
+
+    /// Asks a publisher of this shard for a keyframe.
+    fn ask_local(&mut self, now: Instant, publisher: SessionId) {
+        match self.by_id.get(&publisher).copied() {
+            Some(index) => self.ask_publisher(now, index),
+            None => self.ask_feeder(now, publisher),
         }
     }
 }

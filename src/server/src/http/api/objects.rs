@@ -7,7 +7,7 @@ use freshet_media::{Codec, MediaKind, StreamKey};
 use serde_json::{Value, json};
 
 use super::short_url;
-use crate::engine::{ClientSnapshot, Role, StreamSnapshot, TrackSnapshot};
+use crate::engine::{ClientSnapshot, Protocol, Role, StreamSnapshot, TrackSnapshot};
 
 /// SRS's name of the default vhost.
 const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -39,7 +39,7 @@ pub(super) fn stream(stream: &StreamSnapshot) -> Value {
         "name": stream.key.stream(),
         "vhost": vhost_id(vhost_name(&stream.key)),
         "app": stream.key.app(),
-        "tcUrl": format!("webrtc://{}/{}", vhost_name(&stream.key), stream.key.app()),
+        "tcUrl": tc_url(stream.protocol.unwrap_or(Protocol::WebRtc), &stream.key),
         "url": short_url(&stream.key),
         "live_ms": now_ms,
         "clients": stream.viewers + publishers,
@@ -52,6 +52,12 @@ pub(super) fn stream(stream: &StreamSnapshot) -> Value {
         "audio": first(MediaKind::Audio).map(audio),
         "key": stream.key.as_str(),
         "viewers": stream.viewers,
+        "protocol": stream.protocol.map(Protocol::as_str),
+        "rtmp2rtc": stream.crossing.as_ref().map(|crossing| json!({
+            "video": crossing.video,
+            "note": crossing.note,
+            "cpu_percent": crossing.cpu_percent,
+        })),
         "live_seconds": stream.live_for.map(|live| live.as_secs_f64()),
         "tracks": stream.tracks.iter().map(track).collect::<Vec<_>>(),
     })
@@ -117,6 +123,26 @@ fn h264_profile_and_level(fmtp: &str) -> Option<(&'static str, String)> {
     Some((profile, format!("{}.{}", level / 10, level % 10)))
 }
 
+fn tc_url(protocol: Protocol, key: &StreamKey) -> String {
+    let scheme = match protocol {
+        Protocol::WebRtc => "webrtc",
+        Protocol::Rtmp => "rtmp",
+        Protocol::HttpFlv | Protocol::WsFlv => "http",
+    };
+    format!("{scheme}://{}/{}", vhost_name(key), key.app())
+}
+
+/// SRS's names.
+fn client_type(protocol: Protocol, role: Role) -> &'static str {
+    match (protocol, role) {
+        (Protocol::WebRtc, Role::Publish) => "rtc-publish",
+        (Protocol::WebRtc, Role::Play) => "rtc-play",
+        (Protocol::Rtmp, Role::Publish) => "fmle-publish",
+        (Protocol::Rtmp, Role::Play) => "rtmp-play",
+        (Protocol::HttpFlv | Protocol::WsFlv, _) => "flv-play",
+    }
+}
+
 pub(super) fn client(client: &ClientSnapshot) -> Value {
     let publishes = client.role == Role::Publish;
     json!({
@@ -126,10 +152,10 @@ pub(super) fn client(client: &ClientSnapshot) -> Value {
         "ip": client.ip,
         "pageUrl": "",
         "swfUrl": "",
-        "tcUrl": format!("webrtc://{}/{}", vhost_name(&client.key), client.key.app()),
+        "tcUrl": tc_url(client.protocol, &client.key),
         "url": short_url(&client.key),
         "name": client.key.stream(),
-        "type": if publishes { "rtc-publish" } else { "rtc-play" },
+        "type": client_type(client.protocol, client.role),
         "publish": publishes,
         "alive": client.alive.as_secs_f64(),
         "send_bytes": client.send_bytes,
@@ -137,6 +163,7 @@ pub(super) fn client(client: &ClientSnapshot) -> Value {
         "kbps": kbps(client.recv_bps, client.send_bps),
         "key": client.key.as_str(),
         "user_agent": client.user_agent,
+        "protocol": client.protocol.as_str(),
         "connected": client.connected,
         "transport": client.path.map(|(transport, _)| transport),
         "remote": client.path.map(|(_, remote)| remote.to_string()),

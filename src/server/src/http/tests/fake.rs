@@ -1,15 +1,16 @@
 //! A media side of a few lines: one session at most, refusals by stream name.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freshet_media::{Codec, MediaKind, StreamKey};
 
 use crate::engine::{
-    ClientSnapshot, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
+    ClientSnapshot, LiveRequest, MetricsSnapshot, Protocol, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
     TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
+use crate::live::LivePlayer;
 
 pub(super) const TOKEN: &str = "abcdefghijklmnopqrstuv";
 pub(super) const ETAG: &str = "\"e1\"";
@@ -81,6 +82,7 @@ impl Sessions for FakeSessions {
         vec![ClientSnapshot {
             id: "c1".into(),
             role: Role::Publish,
+            protocol: Protocol::WebRtc,
             key: StreamKey::new("", "live", "cam00").unwrap(),
             stream_id: "vid-cam00".into(),
             ip: "198.51.100.7".parse().unwrap(),
@@ -103,6 +105,10 @@ impl Sessions for FakeSessions {
         MetricsSnapshot { streams: 25, publishers: 1, ..MetricsSnapshot::default() }
     }
 
+    fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
+        Err(Refusal::new(409, 5028, "stream-absent", request.key.to_string(), "publish it"))
+    }
+
     fn is_draining(&self) -> bool {
         self.opened().is_some_and(|request| request.key.stream() == "drain")
     }
@@ -113,6 +119,8 @@ fn stream(name: &str) -> StreamSnapshot {
         id: format!("vid-{name}"),
         key: StreamKey::new("", "live", name).unwrap(),
         publisher: Some("c1".into()),
+        protocol: Some(Protocol::WebRtc),
+        crossing: None,
         live_for: Some(Duration::from_secs(9)),
         viewers: 2,
         tracks: vec![TrackSnapshot {

@@ -1,0 +1,43 @@
+//! What a decoder configuration tells: for listings, and for the formats that viewers are offered.
+
+use crate::aac::AacConfig;
+use crate::h264::{AvcConfig, Sps};
+use crate::{Codec, MediaKind, TrackConfig};
+
+/// The facts of a track that people and SDP ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Sampling rate of sound, 90,000 for pictures.
+    pub clock_hz: u32,
+    /// Channels of sound, 0 for pictures and where unknown.
+    pub channels: u8,
+    /// Format parameters as SDP writes them (RFC 6184 §8.1 for H.264), may be empty.
+    pub fmtp: String,
+    /// Width and height of the picture.
+    pub size: Option<(u32, u32)>,
+}
+
+/// Reads a configuration. What it does not tell, or tells wrongly, is left open.
+pub fn facts(config: &TrackConfig) -> Facts {
+    let mut facts = Facts { clock_hz: 90_000, channels: 0, fmtp: String::new(), size: None };
+    if config.kind() == MediaKind::Audio {
+        facts.clock_hz = 48_000;
+    }
+    match config.codec {
+        Codec::H264 => {
+            if let Ok(avc) = AvcConfig::parse(&config.record) {
+                let id = avc.profile_level_id();
+                facts.fmtp = format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={id}");
+                facts.size = avc.sps.first().and_then(|sps| Sps::parse(sps).ok()).map(|sps| (sps.width, sps.height));
+            }
+        }
+        Codec::Aac => {
+            if let Ok(aac) = AacConfig::parse(&config.record) {
+                (facts.clock_hz, facts.channels) = (aac.output_sample_rate, aac.channels);
+            }
+        }
+        Codec::Opus => facts.channels = 2,
+        _ => {}
+    }
+    facts
+}

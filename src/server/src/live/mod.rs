@@ -1,0 +1,147 @@
+//! The frame plane of the server: streams that RTMP publishers feed and RTMP and FLV players read.
+//!
+//! A [`LiveStream`] is a cache of frames behind a lock that is held for microseconds, and two ways to wait for news: one
+//! for tasks, one for threads. It exists while somebody holds it, publisher, player or crossing, and goes with the last.
+
+mod client;
+mod rtmp;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use freshet_bridge::fanout::{Fanout, Tracks};
+use freshet_bridge::flv::Demuxer;
+use freshet_media::{GopLimits, StreamKey};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+pub(crate) use client::{LivePlayer, LivePublisher, Reading, Seat};
+pub(crate) use rtmp::{RtmpServer, RtmpSettings};
+
+/// All streams of the frame plane.
+#[derive(Debug)]
+pub(crate) struct LiveStreams {
+    streams: Mutex<AHashMap<StreamKey, Weak<LiveStream>>>,
+    limits: GopLimits,
+}
+
+impl LiveStreams {
+    /// No streams yet. Each will keep no more than `limits` tell.
+    pub(crate) fn new(limits: GopLimits) -> Arc<LiveStreams> {
+        Arc::new(LiveStreams { streams: Mutex::default(), limits })
+    }
+
+    /// The stream of that name, made if nobody holds it.
+    pub(crate) fn entry(self: &Arc<LiveStreams>, key: &StreamKey) -> Arc<LiveStream> {
+        let mut streams = self.lock();
+        if let Some(stream) = streams.get(key).and_then(Weak::upgrade) {
+            return stream;
+        }
+        let stream = Arc::new(LiveStream {
+            key: key.clone(),
+            all: Arc::downgrade(self),
+            inner: Mutex::new(Inner {
+                fanout: Fanout::new(self.limits),
+                demuxer: Demuxer::new(),
+                fed_at: None,
+                publishers: 0,
+                is_live: false,
+            }),
+            news: Notify::new(),
+            news_for_threads: Condvar::new(),
+        });
+        streams.insert(key.clone(), Arc::downgrade(&stream));
+        stream
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AHashMap<StreamKey, Weak<LiveStream>>> {
+        // A panic while the lock is held leaves a table that is whole.
+        self.streams.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// One stream of frames.
+#[derive(Debug)]
+pub(crate) struct LiveStream {
+    key: StreamKey,
+    all: Weak<LiveStreams>,
+    inner: Mutex<Inner>,
+    news: Notify,
+    news_for_threads: Condvar,
+}
+
+/// What the lock of a stream guards.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// The frames.
+    pub(crate) fanout: Fanout,
+    /// Makes frames of the publisher's tags, on the stream's own timeline: it outlives publishers, so that players see
+    /// one continuous stream.
+    demuxer: Demuxer,
+    /// When the last frame came.
+    fed_at: Option<Instant>,
+    /// Counts the publishers that the stream has had.
+    pub(crate) publishers: u64,
+    /// Whether the newest of them is still there.
+    pub(crate) is_live: bool,
+}
+
+impl Inner {
+    /// A publisher comes; the frames of the one before are no longer needed. Returns its number.
+    fn start_over(&mut self) -> u64 {
+        let timeline = std::mem::take(&mut self.demuxer).into_timeline();
+        self.demuxer = Demuxer::with_timeline(timeline);
+        self.demuxer.begin_again(self.fed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+        self.fanout.start_over();
+        self.is_live = true;
+        self.publishers += 1;
+        self.publishers
+    }
+}
+
+impl LiveStream {
+    /// The stream's name.
+    pub(crate) fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// For a look, or to read frames.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every method leaves the cache whole, whoever panics.
+        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The tracks that the present publisher has shown.
+    pub(crate) fn tracks(&self) -> Tracks {
+        self.lock().fanout.tracks().clone()
+    }
+
+    /// Wakes a task when there is something new. To be made before the look that finds nothing.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
+    /// Sleeps until there is something new, `within` at most. For threads.
+    pub(crate) fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>, within: Duration) -> MutexGuard<'a, Inner> {
+        self.news_for_threads.wait_timeout(inner, within).map_or_else(|e| e.into_inner().0, |(inner, _)| inner)
+    }
+
+    /// Wakes everybody who waits.
+    pub(crate) fn tell(&self) {
+        self.news.notify_waiters();
+        self.news_for_threads.notify_all();
+    }
+
+}
+
+impl Drop for LiveStream {
+    fn drop(&mut self) {
+        let Some(all) = self.all.upgrade() else { return };
+        let mut streams = all.lock();
+        // Somebody may have made it anew in the meantime.
+        if streams.get(&self.key).is_some_and(|stream| stream.strong_count() == 0) {
+            streams.remove(&self.key);
+        }
+    }
+}
