@@ -10,6 +10,8 @@ import { diagnose } from './lib/diagnose.js';
  * @property {string} [version]
  * @property {string[]} [candidates]
  * @property {number} [https_port]
+ * @property {number} [rtmp_port]
+ * @property {boolean} [http_flv]
  */
 
 const DEFAULT_STREAM = 'live/cam';

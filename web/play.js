@@ -4,11 +4,13 @@ import { watchDelay } from './lib/clock.js';
 import { StatsMeter } from './lib/stats.js';
 import { WhepClient } from './lib/whep.js';
 import {
-  element, endpoint, hideFailure, ms, pageAddress, parameter, setText,
+  element, endpoint, getJson, hideFailure, ms, pageAddress, parameter, setText,
   showCommonFigures, showFailure, showFigure, showState, streamFromAddress,
 } from './page.js';
 
 const SAMPLE_MS = 1000;
+/** What the server does to the picture changes with the publisher, seldom. */
+const NOTE_MS = 5000;
 /** Media that rests this long has stopped; a publisher who mutes or a lossy second is shorter. */
 const STALL_SAMPLES = 3;
 /** Sound without a picture for this long is sound only. */
@@ -54,6 +56,7 @@ unmute.addEventListener('click', () => {
 });
 watchDelay(video, showDelay);
 setInterval(() => void sample(), SAMPLE_MS);
+setInterval(() => void showServerNote(), NOTE_MS);
 watch();
 
 function watch() {
@@ -157,6 +160,22 @@ function watchFlow(bytes, hasPicture) {
   if (flowing && started && !video.paused) showPlaying();
   else if (stalledSamples >= STALL_SAMPLES && document.body.dataset.state !== 'waiting') showAbsent();
   if (stalledSamples > 0 && stalledSamples % STALL_SAMPLES === 0) void client?.probe();
+}
+
+/** Tells what the server has to do to the publisher's picture, and why. */
+async function showServerNote() {
+  if (client?.state !== 'live') return;
+  const note = element('server-note');
+  const { streams = [] } = await getJson(`/api/v1/streams/?key=${encodeURIComponent(stream)}`).catch(() => ({}));
+  const crossing = streams[0]?.rtmp2rtc;
+  /** @type {Record<string, string>} */
+  const texts = {
+    transcode: 'The encoder makes B-frames, so the server encodes the picture again for browsers. Set bframes=0 (x264: tune zerolatency) to save that work and a little delay.',
+    drop: `The picture stutters: ${crossing?.note ?? 'B-frames are left out'}. Set bframes=0 in the encoder.`,
+  };
+  const text = texts[crossing?.video] ?? crossing?.note ?? '';
+  setText(note, text);
+  note.hidden = !text;
 }
 
 /** @param {import('./lib/stats.js').Figures} figures */

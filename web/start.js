@@ -6,6 +6,8 @@ import { secureAddress } from './lib/diagnose.js';
 const REFRESH_MS = 2000;
 
 const stream = element('stream', HTMLInputElement);
+let rtmpPort = 0;
+let hasFlv = false;
 
 element('open', HTMLFormElement).addEventListener('submit', (event) => {
   event.preventDefault();
@@ -23,13 +25,21 @@ void showServer();
 void refresh();
 
 function showAddresses() {
-  setText(element('whip-url'), endpoint('whip', stream.value || 'live/cam'));
-  setText(element('whep-url'), endpoint('whep', stream.value || 'live/cam'));
+  const name = tidy(stream.value) || 'live/cam';
+  setText(element('whip-url'), endpoint('whip', name));
+  setText(element('whep-url'), endpoint('whep', name));
+  element('rtmp-row').hidden = !rtmpPort;
+  setText(element('rtmp-url'), `rtmp://${location.hostname}${rtmpPort === 1935 ? '' : `:${rtmpPort}`}/${name}`);
+  element('flv-row').hidden = !hasFlv;
+  setText(element('flv-url'), `${location.origin}/${name}.flv`);
 }
 
 async function showServer() {
   const info = await serverInfo();
   if (info.candidates) setText(element('candidates'), info.candidates.join('\n') || 'Only this machine. Set CANDIDATE to an address that others reach.');
+  rtmpPort = info.rtmp_port ?? 0;
+  hasFlv = Boolean(rtmpPort && info.http_flv);
+  showAddresses();
   if (info.version) setText(element('version'), `Freshet ${info.version}`);
   if (!isSecureContext) {
     element('insecure').hidden = false;
@@ -58,6 +68,8 @@ async function refresh() {
  * @property {{codec?: string, width?: number, height?: number} | null} [video]
  * @property {{codec?: string} | null} [audio]
  * @property {{recv_30s?: number}} [kbps]
+ * @property {string | null} [protocol]  what the publisher speaks
+ * @property {{video: string} | null} [rtmp2rtc]  the crossing to WebRTC, while it runs
  */
 
 /** @param {StreamEntry[]} streams */
@@ -92,13 +104,16 @@ function newRow(name) {
 }
 
 /** @param {StreamEntry} entry */
-function describe({ video, audio, clients = 1, kbps: rates }) {
+function describe({ video, audio, clients = 1, kbps: rates, protocol, rtmp2rtc }) {
   const viewers = Math.max(0, clients - 1);
   const size = video?.width ? ` ${video.width} × ${video.height}` : '';
   return [
     video?.codec ? `${codecName(video.codec)}${size}` : '',
     audio?.codec ? codecName(audio.codec) : '',
     rates?.recv_30s ? kbps(rates.recv_30s) : '',
+    protocol === 'rtmp' ? 'RTMP' : '',
+    rtmp2rtc?.video === 'transcode' ? 'B-frames removed for browsers' : '',
+    rtmp2rtc?.video === 'drop' ? 'stutters in browsers: B-frames dropped' : '',
     viewers === 1 ? '1 viewer' : `${viewers} viewers`,
   ].filter(Boolean).join(' · ');
 }

@@ -1,9 +1,10 @@
 //! One timeline for what a publisher sends: encoders start anywhere, wrap, jump, and come back after a break.
 //!
 //! Times in are milliseconds modulo 2^32 as RTMP carries them, per track in decoding order. Times out start at 0, never
-//! run backwards within a track and have no holes: a jump, forwards or back, is closed up to the distance that the
-//! track's next frame is expected at. Both tracks move together, so that sound and picture keep their relation: the track
-//! that jumps first opens a new *span* of the source's clock, and the other one joins it when its own times arrive there.
+//! run backwards within a track and have no large holes: a jump, forwards or back, is closed up to the distance that
+//! the track's next frame is expected at. Both tracks move together, so that sound and picture keep their relation: the
+//! track that jumps first opens a new *span* of the source's clock, and the other one joins it when its own times
+//! arrive there.
 //!
 //! A wrap at 2^32 ms is no jump. One at 2^24 ms (4.66 h, encoders that forget the extended timestamp) is an ordinary
 //! jump back. What this does not do: correct a clock that drifts, or tell a real pause from a jump (there is no clock).

@@ -19,11 +19,14 @@ fn placed(timeline: &mut Timeline, steps: &[(MediaKind, u32)]) -> Vec<i64> {
     steps.iter().map(|(kind, dts_ms)| timeline.place(*kind, *dts_ms).millis()).collect()
 }
 
+/// What it is about, tags, their times.
+type Case = (&'static str, Vec<(MediaKind, u32)>, Vec<i64>);
+
 #[test]
 fn tables() {
     let h = 3_600_000u32;
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<(MediaKind, u32)>, Vec<i64>)> = vec![
+    let cases: Vec<Case> = vec![
         ("starts near 0 from 3 h",
             vec![(A, 3 * h), (V, 3 * h + 10), (A, 3 * h + 23)], vec![0, 10, 23]),
         ("the second track may begin before the first",
@@ -49,6 +52,12 @@ fn tables() {
         ("one track silent for a minute takes up its place",
             vec![(A, 0), (V, 0), (V, 2900), (V, 5800), (V, 8700), (A, 8720), (V, 8740)],
             vec![0, 0, 2900, 5800, 8700, 8720, 8740]),
+        ("picture far ahead of sound waits for it after a jump of both",
+            vec![(V, 0), (A, 0), (V, 200), (V, 400), (A, 20), (A, 700_020), (V, 700_020), (V, 700_420), (A, 700_420)],
+            vec![0, 0, 200, 400, 20, 40, 400, 440, 440]),
+        ("a track that was silent does not pull the other one back when both jump",
+            vec![(A, 0), (V, 0), (V, 2900), (V, 5800), (V, 8700), (A, 900_000), (V, 900_010), (A, 900_023)],
+            vec![0, 0, 2900, 5800, 8700, 8700, 8710, 8723]),
         ("one wild time and back",
             vec![(A, 0), (V, 0), (A, 20), (A, 4_000_000_000), (V, 40), (A, 60), (V, 80)],
             vec![0, 0, 20, 40, 40, 60, 80]),

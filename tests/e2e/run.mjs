@@ -5,6 +5,7 @@ import { clearLogs } from './lib/server.mjs';
 import { runAll } from './lib/suite.mjs';
 import './groups/codecs.mjs';
 import './groups/sessions.mjs';
+import './groups/rtmp.mjs';
 import './groups/pages.mjs';
 import './groups/clients.mjs';
 import './groups/network.mjs';

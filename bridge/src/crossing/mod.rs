@@ -9,14 +9,15 @@
 mod video;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use freshet_media::packetize::{RtpPayload, rtp_timestamp};
 use freshet_media::{Codec, Frame, MediaKind, MediaTime};
 
 use crate::transcode::{AudioToOpus, OpusOptions};
 
-pub use video::{BFrames, VideoMode};
 use video::VideoLeg;
+pub use video::{BFrames, VideoMode};
 
 /// Clock of sound: that of Opus (RFC 7587 §4.1).
 pub const AUDIO_CLOCK_HZ: u32 = 48_000;
@@ -25,6 +26,9 @@ pub const VIDEO_CLOCK_HZ: u32 = 90_000;
 
 /// Where sequence numbers begin: room for packets before the first one, as for reordered ones.
 const FIRST_SEQ: u64 = 1 << 32;
+
+/// How far before the live edge sound begins: what decoder and encoder need to be in full swing there.
+const SOUND_STARTS_WITHIN: Duration = Duration::from_millis(300);
 
 /// How a crossing is to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,18 +133,20 @@ impl Crossing {
         }
     }
 
-    /// Takes a frame and appends the packets that are ready.
+    /// Takes a frame and appends the packets that are ready. `live_edge` is the time of the stream's newest frame.
     ///
     /// # Errors
     /// The frame does not cross. Later ones may.
-    pub fn push(&mut self, frame: &Frame, out: &mut Vec<Packet>) -> Result<(), CrossingError> {
+    pub fn push(&mut self, frame: &Frame, live_edge: MediaTime, out: &mut Vec<Packet>) -> Result<(), CrossingError> {
         match frame.kind() {
             MediaKind::Video => {
-                let outcome = self.video.push(frame, &mut self.payloads);
+                let outcome = self.video.push(frame, live_edge, &mut self.payloads);
                 let packets = self.payloads.drain(..).map(|(pts, payload)| self.video_track.packet(pts, payload));
                 out.extend(packets);
                 outcome
             }
+            // Old sound is of no use to anybody.
+            MediaKind::Audio if self.audio.is_none() && live_edge.since(frame.dts) > SOUND_STARTS_WITHIN => Ok(()),
             MediaKind::Audio => self.push_audio(frame, out),
         }
     }
@@ -159,11 +165,6 @@ impl Crossing {
     /// Viewers need a keyframe. Only an encoder of ours can make one.
     pub fn request_keyframe(&mut self) {
         self.video.request_keyframe();
-    }
-
-    /// The encoder is slower than the stream: B-frames are dropped from here on.
-    pub fn stop_transcoding(&mut self, why: String) {
-        self.video.stop_transcoding(why);
     }
 
     /// What is done to the picture, and why if it is not passed on as it is.

@@ -58,8 +58,16 @@ pub enum FlvError {
 /// What a tag body says once its header is understood. Offsets have been checked.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
-    SequenceHeader { codec: Codec, record: Bytes },
-    Frame { codec: Codec, is_keyframe: bool, composition_ms: i64, data: Bytes },
+    SequenceHeader {
+        codec: Codec,
+        record: Bytes,
+    },
+    Frame {
+        codec: Codec,
+        is_keyframe: bool,
+        composition_ms: i64,
+        data: Bytes,
+    },
     Unsupported(String),
     /// Commands, ends of sequences, tracks other than the first, empty tags.
     Nothing,
@@ -131,8 +139,7 @@ impl Demuxer {
                     return track.tell_once(FlvError::NoSequenceHeader { codec });
                 };
                 let dts = self.timeline.place(tag.kind, tag.timestamp_ms);
-                let composition_ms =
-                    if composition_ms.abs() > MAX_COMPOSITION_MS { 0 } else { composition_ms };
+                let composition_ms = if composition_ms.abs() > MAX_COMPOSITION_MS { 0 } else { composition_ms };
                 let pts = MediaTime::from_micros(dts.micros() + composition_ms * 1000);
                 Ok(Some(Frame { config, dts, pts, is_keyframe, data }))
             }
@@ -302,7 +309,8 @@ fn skip_mod_ex(mut packet: u8, rest: &mut Bytes) -> Option<u8> {
     Some(packet)
 }
 
-/// The packet type, FourCC and bytes of the only track, or of that with id 0 among several; `Some(None)` if it is not there.
+/// The packet type, FourCC and bytes of the only track, or of that with id 0 among several; `Some(None)` if it is not
+/// there.
 fn first_track(packet: u8, multitrack_packet: u8, mut rest: Bytes) -> Option<Option<(u8, [u8; 4], Bytes)>> {
     if packet != multitrack_packet {
         let four_cc = get_four_cc(&mut rest)?;

@@ -84,10 +84,7 @@ mod tests {
         ];
         amf0::write(&mut script, &Value::EcmaArray(properties.map(|(k, v)| (k.to_owned(), v)).into()));
         let metadata = Metadata::parse(&script).unwrap();
-        assert_eq!(
-            metadata,
-            Metadata { width: Some(1280.0), encoder: Some("obs".into()), ..Metadata::default() }
-        );
+        assert_eq!(metadata, Metadata { width: Some(1280.0), encoder: Some("obs".into()), ..Metadata::default() });
         assert!(Metadata::parse(&script[..script.len() - 8]).is_err());
         assert_eq!(Metadata::parse(&[2, 0, 1, b'x']).unwrap(), Metadata::default());
         assert_eq!(Metadata::parse(&[]).unwrap(), Metadata::default());

@@ -64,8 +64,7 @@ pub fn tag_body(frame: &Frame) -> Option<TagBody> {
     let codec = frame.config.codec;
     let kind = if frame.is_keyframe { frame_type::KEY } else { frame_type::INTER };
     // From the milliseconds that the tags carry, so that a player's sum is the presentation time in milliseconds.
-    let composition_ms =
-        (frame.pts.millis() - frame.dts.millis()).clamp(-MAX_COMPOSITION_MS, MAX_COMPOSITION_MS);
+    let composition_ms = (frame.pts.millis() - frame.dts.millis()).clamp(-MAX_COMPOSITION_MS, MAX_COMPOSITION_MS);
     let mut body = TagBody { header: [0; MAX_HEADER_BYTES], header_length: 0, data: frame.data.clone() };
     match codec {
         Codec::H264 => {

@@ -128,11 +128,7 @@ impl ChunkReader {
     }
 
     /// Takes bytes up to the end of a message at most, and removes them from `bytes`.
-    pub(super) fn next_message(
-        &mut self,
-        bytes: &mut &[u8],
-        interest: Interest,
-    ) -> Result<Option<Message>, RtmpError> {
+    pub(super) fn next_message(&mut self, bytes: &mut &[u8], interest: Interest) -> Result<Option<Message>, RtmpError> {
         loop {
             if let Some(spilled) = self.spill.take() {
                 let mut rest = &spilled[..];

@@ -258,6 +258,17 @@ fn unfinished_messages_are_bounded_together_and_take_no_room_by_claiming_it() {
 }
 
 #[test]
+fn finished_messages_do_not_count() {
+    let limits = RtmpLimits { max_partial_bytes: 1000, ..RtmpLimits::default() };
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        bytes.extend(type_0(6, 0, 100, 9));
+        bytes.extend(payload(100));
+    }
+    assert_eq!(read_cut(ChunkReader::new(limits), &bytes, 50).unwrap().len(), 100);
+}
+
+#[test]
 fn a_body_takes_no_more_room_than_it_has_bytes() {
     let length = 100_000;
     let mut reader = reader();

@@ -7,7 +7,8 @@ use crate::flv::TagType;
 use crate::flv::amf0::{self, Reader, Value, object};
 use crate::rtmp::rtmp_message;
 
-/// A name, with its query: room for several tokens. What is longer is refused, since it is kept, logged and sent to hooks.
+/// A name, with its query: room for several tokens. What is longer is refused, since names are kept, logged and sent to
+/// hooks.
 const MAX_NAME_BYTES: usize = 8 * 1024;
 
 /// FMLE takes no server for one that is older than 3.5; the number is SRS's.
@@ -117,11 +118,7 @@ impl RtmpConnection {
         // The last byte is the limit type "dynamic" (§5.4.5).
         put_control(&mut self.writes, message_type::SET_PEER_BANDWIDTH, &[b0, b1, b2, b3, 2]);
         put_control(&mut self.writes, message_type::SET_CHUNK_SIZE, &(OUT_CHUNK_SIZE as u32).to_be_bytes());
-        let server = object([
-            ("fmsVer", SERVER_VERSION.into()),
-            ("capabilities", 127.0.into()),
-            ("mode", 1.0.into()),
-        ]);
+        let server = object([("fmsVer", SERVER_VERSION.into()), ("capabilities", 127.0.into()), ("mode", 1.0.into())]);
         let mut status = vec![
             ("level", Value::from("status")),
             ("code", "NetConnection.Connect.Success".into()),
@@ -215,8 +212,7 @@ impl RtmpConnection {
 
     /// `onStatus` on the stream.
     pub(super) fn send_status(&mut self, level: &str, code: &str, description: &str) {
-        let status =
-            object([("level", level.into()), ("code", code.into()), ("description", description.into())]);
+        let status = object([("level", level.into()), ("code", code.into()), ("description", description.into())]);
         self.put(PLAYER_STREAM_ID, "onStatus", &[Value::Null, status]);
     }
 

@@ -43,7 +43,7 @@ pub(super) enum Role {
 
 /// The server's side of an RTMP connection.
 ///
-/// Feed it what the peer sends, then take outputs until there are none. A connection in error takes nothing more.
+/// Feed it what the peer sends, then take outputs until there are none. A connection in error stays in it.
 pub struct RtmpConnection {
     limits: RtmpLimits,
     /// `None` once it is done.
@@ -58,6 +58,8 @@ pub struct RtmpConnection {
     pub(super) next_request: u32,
     /// What came after a request that waits.
     held: Vec<u8>,
+    /// Why nothing more is read.
+    broken: Option<RtmpError>,
 }
 
 /// Bytes that came, for acknowledgements.
@@ -83,6 +85,7 @@ impl RtmpConnection {
             role: Role::Idle,
             next_request: 0,
             held: Vec::new(),
+            broken: None,
         }
     }
 
@@ -179,7 +182,16 @@ impl RtmpConnection {
         self.read(&held)
     }
 
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), RtmpError> {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
+        let result = match self.broken.take() {
+            Some(error) => Err(error),
+            None => self.read_on(bytes),
+        };
+        self.broken = result.clone().err();
+        result
+    }
+
+    fn read_on(&mut self, mut bytes: &[u8]) -> Result<(), RtmpError> {
         if let Some(handshake) = &mut self.handshake {
             let mut answer = Vec::new();
             let (taken, is_done) = handshake.take(bytes, &mut answer)?;

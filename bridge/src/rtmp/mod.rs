@@ -1,24 +1,27 @@
 //! RTMP: one connection of a publisher or player at the server's side, as a state machine.
 //!
 //! [`RtmpConnection`] takes bytes and gives [`RtmpOutput`]s: bytes to write, requests to answer, media. It never sends
-//! media to players: an RTMP message made by [`rtmp_message`] is the same for all of them (absolute times, message stream
-//! 1, chunks of [`OUT_CHUNK_SIZE`]), so it is made once per frame and written by whoever holds the socket.
+//! media to players: an RTMP message made by [`rtmp_message`] is the same for all of them (absolute times, message
+//! stream 1, chunks of [`OUT_CHUNK_SIZE`]), so it is made once per frame and written by whoever holds the socket.
 //!
 //! Adobe's RTMP specification 1.0 (§5 handshake and chunks, §6 and §7 messages), AMF0, and the habits of encoders that
-//! no specification tells: FMLE's `releaseStream`, `FCPublish`, `FCUnpublish`, extended timestamps that are not repeated,
-//! Enhanced RTMP's `fourCcList`. Not done: RTMPE and RTMPT, AMF3 objects, seeking, several streams on one connection
-//! (message stream 1 is the only one). RTMPS is TLS outside of this.
+//! no specification tells: FMLE's `releaseStream`, `FCPublish`, `FCUnpublish`, extended timestamps that are not
+//! repeated, Enhanced RTMP's `fourCcList`. Not done: RTMPE and RTMPT, AMF3 objects, seeking, several streams on one
+//! connection (message stream 1 is the only one). RTMPS is TLS outside of this.
 //!
-//! Of `rml_rtmp` only the handshake serves here, plain and with digests. Its chunk reader believes the length that a
-//! header claims, without a bound on messages, chunk streams or their sum, copies each payload several times, and takes
-//! the extended timestamp of continuing chunks for granted; its session allocates per chunk. Their places are taken by
-//! `chunk`, `commands` and [`crate::flv::amf0`].
+//! Of `rml_rtmp` 0.8 only the handshake serves here, plain and with digests (it draws the random bytes of S1 and S2
+//! itself). Its chunk reader has one message for all chunk streams, so that interleaved ones mix and a subtraction
+//! underflows; it believes the lengths that headers claim, bounds nothing, and takes the extended timestamp of
+//! continuing chunks for granted. Its AMF0 reader recurses without end. In their places stand `chunk`, `commands` and
+//! [`crate::flv::amf0`].
 
 mod chunk;
 mod commands;
 mod connection;
 mod handshake;
 mod message;
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod recorded_tests;
 
@@ -79,7 +82,7 @@ pub enum RtmpOutput {
 }
 
 /// Names a request of one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RequestId(pub(super) u32);
 
 /// What is asked for.
@@ -91,7 +94,9 @@ pub enum RequestKind {
     Play,
 }
 
-/// A publisher or player asks to start. All names are as sent, not decoded: `stream` may have a query, and so may `app`.
+/// A publisher or player asks to start. All names are as sent, not decoded: `stream` may have a query, and so may
+/// `app`. Clients cut an address at one slash or another (FFmpeg's last one may stand in a token), so take it apart
+/// only when app and stream are put together again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// To answer it with.

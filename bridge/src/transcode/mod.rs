@@ -23,7 +23,7 @@ mod video;
 
 pub use audio::{AudioToOpus, OpusOptions, OpusPacket};
 pub use error::TranscodeError;
-pub use video::{BFrameRemover, VideoOptions};
+pub use video::{BFrameRemover, Encoding, VideoOptions};
 
 /// Whether the H.264 codec was built with its hand-written assembly, without which it runs at half the speed. On
 /// x86 that takes `nasm` on the machine that builds; say so in the log at start if this is false.

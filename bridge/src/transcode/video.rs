@@ -45,6 +45,15 @@ impl Default for VideoOptions {
     }
 }
 
+/// Which of the decoded pictures are encoded again. Decoding cannot be left out, encoding can: for whoever is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// One of so many, and every keyframe.
+    Every(u32),
+    /// The very first, and then none.
+    FirstOnly,
+}
+
 /// One video track on its way to pictures without B-frames.
 pub struct BFrameRemover {
     source: Option<Source>,
@@ -66,6 +75,9 @@ struct Output {
     encoder: Option<PictureEncoder>,
     is_keyframe_wanted: bool,
     last_pts: Option<MediaTime>,
+    encoding: Encoding,
+    /// Pictures that came out of the decoder.
+    decoded: u64,
     pictures_out: u64,
     /// Of `pictures_out`, when the encoder was made.
     encoder_since: u64,
@@ -79,6 +91,8 @@ impl BFrameRemover {
             encoder: None,
             is_keyframe_wanted: true,
             last_pts: None,
+            encoding: Encoding::Every(1),
+            decoded: 0,
             pictures_out: 0,
             encoder_since: 0,
         };
@@ -136,6 +150,11 @@ impl BFrameRemover {
         self.order.keep_latest(0);
     }
 
+    /// Sets which pictures are encoded from here on.
+    pub fn set_encoding(&mut self, encoding: Encoding) {
+        self.output.encoding = encoding;
+    }
+
     /// Makes the next picture a keyframe.
     pub fn request_keyframe(&mut self) {
         self.output.is_keyframe_wanted = true;
@@ -179,6 +198,13 @@ fn open(config: &TrackConfig) -> Result<PictureDecoder, TranscodeError> {
 }
 
 impl Output {
+    fn is_left_out(&self, as_keyframe: bool) -> bool {
+        match self.encoding {
+            Encoding::Every(n) => !as_keyframe && !self.decoded.is_multiple_of(u64::from(n.max(1))),
+            Encoding::FirstOnly => self.pictures_out > 0,
+        }
+    }
+
     fn send(
         &mut self,
         yuv: &impl YUVSource,
@@ -194,6 +220,10 @@ impl Output {
             _ => picture.pts,
         };
         let as_keyframe = picture.is_keyframe || self.is_keyframe_wanted;
+        self.decoded += 1;
+        if self.is_left_out(as_keyframe) {
+            return Ok(());
+        }
         let size = yuv.dimensions();
         let is_old = self.pictures_out.saturating_sub(self.encoder_since) >= RESET_AFTER_PICTURES;
         let may_measure = as_keyframe || is_old;

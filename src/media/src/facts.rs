@@ -2,6 +2,7 @@
 
 use crate::aac::AacConfig;
 use crate::h264::{AvcConfig, Sps};
+use crate::opus::OpusHead;
 use crate::{Codec, MediaKind, TrackConfig};
 
 /// The facts of a track that people and SDP ask for.
@@ -36,7 +37,7 @@ pub fn facts(config: &TrackConfig) -> Facts {
                 (facts.clock_hz, facts.channels) = (aac.output_sample_rate, aac.channels);
             }
         }
-        Codec::Opus => facts.channels = 2,
+        Codec::Opus => facts.channels = OpusHead::parse(&config.record).map_or(2, |head| head.channels),
         _ => {}
     }
     facts

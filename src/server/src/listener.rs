@@ -191,7 +191,13 @@ impl Services {
     }
 
     /// Carries an RTMP connection until it ends. `slot` is that of a connection of unknown protocol.
-    async fn serve_rtmp<S>(&self, stream: S, peer: SocketAddr, slot: Slot, stop: watch::Receiver<bool>) -> io::Result<()>
+    async fn serve_rtmp<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        slot: Slot,
+        stop: watch::Receiver<bool>,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {

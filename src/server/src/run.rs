@@ -82,7 +82,7 @@ impl Server {
         let http_addresses = listeners.addresses(Purpose::Http);
         let https_addresses = listeners.addresses(Purpose::Https);
         let rtmp_addresses = listeners.addresses(Purpose::Rtmp);
-        let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses);
+        let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
         let limits = ConnectionLimits::new(config, open_file_limit());
         let services = Services::new(
             http::router(AppState::new(engine.clone(), settings)),
@@ -200,6 +200,7 @@ fn http_settings(
     candidates: &CandidateSources,
     http: &[SocketAddr],
     https: &[SocketAddr],
+    rtmp: &[SocketAddr],
 ) -> HttpSettings {
     HttpSettings {
         allow_origin: config.http.allow_origin.clone(),
@@ -212,6 +213,7 @@ fn http_settings(
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),
             https_port: https.first().map(SocketAddr::port),
+            rtmp_port: rtmp.first().map(SocketAddr::port),
             prefer_codec: config.rtc.prefer_codec,
         },
     }

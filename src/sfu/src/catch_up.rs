@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crate::packet::RtpPacket;
 use crate::rewrite::Source;
 
-/// A backlog is sent this many times as fast as it was recorded, while the stream goes on: eight times in all.
-const SPEED_UP: u32 = 7;
-/// A longer backlog is sent even faster, so that nobody is behind for longer.
-const MAX_TIME: Duration = Duration::from_millis(1250);
+/// A backlog is sent this many times as fast as it was recorded, while the stream goes on: eight times in all. A longer
+/// one is sent even faster, so that nobody is behind for longer than the time given. A viewer that asks for a keyframe
+/// after that may have a link that does not take as much, so it is given more time.
+const SPEED_UPS: [(u32, Duration); 3] =
+    [(7, Duration::from_millis(1250)), (3, Duration::from_secs(4)), (1, Duration::from_secs(10))];
 /// Packets that are sent at once; a large keyframe takes several turns. Together with the interval below this is about
 /// 100 Mbit/s: links and the queues of sockets take it, and other viewers get their turn in between.
 pub(crate) const MAX_PIECE_PACKETS: usize = 50;
@@ -61,10 +62,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// From `first`, a keyframe's first packet, to `live`, the newest one.
-    pub(crate) fn new(now: Instant, first: &RtpPacket, live: &RtpPacket, clock_hz: u32) -> Plan {
+    /// From `first`, a keyframe's first packet, to `live`, the newest one. `attempts` counts the plans that the viewer
+    /// had before.
+    pub(crate) fn new(now: Instant, first: &RtpPacket, live: &RtpPacket, clock_hz: u32, attempts: usize) -> Plan {
         let behind = media_time(first.timestamp, live.timestamp, clock_hz);
-        let takes = (behind / SPEED_UP).min(MAX_TIME);
+        let (speed_up, longest) = SPEED_UPS[attempts.min(SPEED_UPS.len() - 1)];
+        let takes = (behind / speed_up).min(longest);
         Plan { started: now, first: first.timestamp, covers: behind + takes, takes, clock_hz }
     }
 
@@ -72,7 +75,7 @@ impl Plan {
     pub(crate) fn due(&self, timestamp: u32) -> Instant {
         let position = media_time(self.first, timestamp, self.clock_hz);
         let after = position.as_micros() * self.takes.as_micros() / self.covers.as_micros().max(1);
-        self.started + Duration::from_micros(u64::try_from(after).unwrap_or(u64::MAX)).min(MAX_TIME)
+        self.started + Duration::from_micros(u64::try_from(after).unwrap_or(u64::MAX)).min(self.takes)
     }
 }
 
@@ -85,26 +88,39 @@ pub(crate) fn media_time(from: u32, to: u32, clock_hz: u32) -> Duration {
 /// Limits how often a viewer's picture begins again from the last keyframe.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
-    last: Option<(Instant, Duration)>,
+    last: Option<Restart>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Restart {
+    at: Instant,
+    /// Until the next one.
+    interval: Duration,
+    attempts: usize,
 }
 
 impl Restarts {
     /// Whether it may, which is taken as done.
     #[must_use]
     pub(crate) fn admit(&mut self, now: Instant) -> bool {
-        let (at, interval) = match self.last {
-            None => (now, FIRST_RESTART_INTERVAL),
-            Some((last, interval)) => {
-                let passed = now.saturating_duration_since(last);
-                if passed < interval {
-                    return false;
-                }
-                let calm = passed >= 2 * LAST_RESTART_INTERVAL;
-                (now, if calm { FIRST_RESTART_INTERVAL } else { (interval * 2).min(LAST_RESTART_INTERVAL) })
+        let mut next = Restart { at: now, interval: FIRST_RESTART_INTERVAL, attempts: 0 };
+        if let Some(last) = self.last {
+            let passed = now.saturating_duration_since(last.at);
+            if passed < last.interval {
+                return false;
             }
-        };
-        self.last = Some((at, interval));
+            if passed < 2 * LAST_RESTART_INTERVAL {
+                next.interval = (last.interval * 2).min(LAST_RESTART_INTERVAL);
+                next.attempts = last.attempts + 1;
+            }
+        }
+        self.last = Some(next);
         true
+    }
+
+    /// Admitted attempts before the last one, without those of long ago.
+    pub(crate) fn attempts(&self) -> usize {
+        self.last.map_or(0, |last| last.attempts)
     }
 }
 
@@ -120,7 +136,7 @@ mod tests {
         for (backlog, takes) in [(0, 0), (1, 142), (7, 1000), (10, 1250), (16, 1250)] {
             let first = u32::MAX - 90_000;
             let edge = first.wrapping_add(backlog * 90_000);
-            let plan = Plan::new(now, &packet(first), &packet(edge), 90_000);
+            let plan = Plan::new(now, &packet(first), &packet(edge), 90_000, 0);
             assert_eq!(plan.takes.as_millis(), takes, "{backlog} s");
             assert_eq!(plan.due(first), now);
             let at_end = edge.wrapping_add((plan.takes.as_micros() * 90_000 / 1_000_000) as u32);
@@ -131,13 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn later_attempts_take_longer() {
+        let now = Instant::now();
+        let (first, live) = (RtpPacket::for_test(0, 0, now), RtpPacket::for_test(9, 900_000, now));
+        let takes = [0, 1, 2, 7].map(|attempts| Plan::new(now, &first, &live, 90_000, attempts).takes.as_millis());
+        assert_eq!(takes, [1250, 3333, 10_000, 10_000]);
+    }
+
+    #[test]
     fn restarts_become_rarer_while_they_are_asked_for() {
         let start = Instant::now();
         let mut restarts = Restarts::default();
         let admitted: Vec<u64> =
             (0..700).filter(|i| restarts.admit(start + Duration::from_millis(i * 100))).map(|i| i / 10).collect();
         assert_eq!(admitted, [0, 1, 3, 7, 15, 31, 47, 63]);
-        assert!(restarts.admit(start + Duration::from_secs(200)));
+        assert_eq!(restarts.attempts(), 7);
+        assert!(restarts.admit(start + Duration::from_secs(200)) && restarts.attempts() == 0);
         assert!(!restarts.admit(start + Duration::from_millis(200_900)));
         assert!(restarts.admit(start + Duration::from_secs(201)));
     }

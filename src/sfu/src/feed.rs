@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::AHashMap;
 use freshet_media::{MediaKind, StreamKey};
 
 use crate::clock::{ClockReference, Epoch};
@@ -15,6 +16,11 @@ use crate::relay::{SessionId, TrackInfo};
 use crate::router::StreamIndex;
 use crate::status::SessionStatus;
 use crate::throttle::KeyframeThrottle;
+
+/// An index of SRTP has 48 bits (RFC 3711 §3.3.1).
+const MAX_SEQ: u64 = (1 << 48) - 1;
+/// Far beyond any path's MTU, and well below what a datagram holds.
+const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
 
 /// What a feed is made from.
 #[derive(Debug, Clone)]
@@ -91,8 +97,12 @@ impl Feeder {
         Feeder { key, stream, status, throttle: KeyframeThrottle::default(), tracks, newest, rates: (received, now) }
     }
 
-    /// Counts a packet and makes it one that can be forwarded. [`None`]: the feed has no such track.
+    /// Counts a packet and makes it one that can be forwarded. [`None`]: the feed has no such track, or nobody could be
+    /// sent such a packet.
     pub(crate) fn accept(&mut self, packet: FeedPacket, now: Instant, epoch: &Epoch) -> Option<RtpPacket> {
+        if packet.seq > MAX_SEQ || packet.payload.len() > MAX_PAYLOAD_BYTES {
+            return None;
+        }
         let newest = self.newest.get_mut(usize::from(packet.track))?;
         let is_video = self.tracks.get(usize::from(packet.track))?.kind == MediaKind::Video;
         let track = &self.status.tracks[usize::from(is_video)];
@@ -116,5 +126,27 @@ impl Feeder {
         let millis = now.saturating_duration_since(self.rates.1).as_millis().max(1) as u64;
         self.status.recv_bps.set(received.saturating_sub(self.rates.0).saturating_mul(8000) / millis);
         self.rates = (received, now);
+    }
+}
+
+/// The feeds of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Feeders {
+    pub(crate) by_id: AHashMap<SessionId, Feeder>,
+    /// When a keyframe request is due that had to wait.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Feeders {
+    /// Calls `each` for every feed that a keyframe is to be asked of now.
+    pub(crate) fn poll(&mut self, now: Instant, mut each: impl FnMut(SessionId)) {
+        self.due = None;
+        for (id, feeder) in &mut self.by_id {
+            if feeder.throttle.poll(now) {
+                feeder.status.keyframe_requests.add(1);
+                each(*id);
+            }
+            self.due = [self.due, feeder.throttle.deadline()].into_iter().flatten().min();
+        }
     }
 }

@@ -9,7 +9,11 @@
 //! stream's inbox; and when the batch is in, every viewer's subscriber gives the packets its own numbers, protects
 //! them and lays them into the [`SendBatch`].
 //!
-//! What it does not do: rooms, recording, other protocols than WebRTC, congestion control towards viewers.
+//! A stream may also be fed by the server itself ([`Command::OpenFeed`]), with what another protocol brought. Viewers
+//! start from the last keyframe and catch up with the live edge; one whose link cannot carry the stream is sent whole
+//! pictures as far as they fit.
+//!
+//! What it does not do: rooms, recording, other protocols than WebRTC, estimating bandwidth towards viewers.
 
 #![forbid(unsafe_code)]
 

@@ -31,15 +31,21 @@ const FIRST_PERCENT: u64 = 85;
 const SETTLING: Duration = Duration::from_millis(2500);
 /// A receiver learns of the last losses before a pause from the first packet after it, and tells in its next report.
 const FIRST_REPORT: Duration = Duration::from_millis(1500);
-/// Under a budget: loss that shows that it is still too much. Below it is what many links lose whatever they carry.
+/// Under a budget: loss that shows that it is still too much, of the picture, and of sound, which is not sent again and
+/// is what a budget is there to protect.
 const TOO_MUCH_LOSS: f32 = 0.10;
+const TOO_MUCH_SOUND_LOSS: f32 = 0.03;
+/// With more loss than this a budget does not grow.
+const GROWTH_LOSS: f32 = 0.03;
 /// A round trip that is so much longer than an idle link's tells of a queue that will soon be full, sound in it.
 const MAX_QUEUE: Duration = Duration::from_millis(150);
 /// Routes change: what an idle link takes is believed to rise by so much per report.
 const IDLE_RTT_DRIFT: Duration = Duration::from_millis(2);
-/// What a budget is cut to and how fast it grows, in percent, per report.
+/// What a budget is cut to, in percent.
 const CUT_PERCENT: u64 = 85;
-const GROWTH_PERCENT: u64 = 103;
+/// How fast it grows, in per mille per second; where the picture comes seldom, for at most so long at once.
+const GROWTH_PERMILLE: u64 = 10;
+const MAX_GROWTH_TIME: Duration = Duration::from_secs(10);
 /// Only a budget of which so much is used proves anything.
 const USED_PERCENT: u64 = 70;
 /// A budget that was too much stays as it is for this time, twice as long each time, up to the latter.
@@ -87,6 +93,8 @@ struct Bad {
 #[derive(Debug)]
 struct Budget {
     bps: u64,
+    /// Cutting has an end: there is loss that it does not help against.
+    least_bps: u64,
     since: Instant,
     /// Bits that may be sent, below zero while too many were.
     credit_bits: i64,
@@ -95,6 +103,7 @@ struct Budget {
     /// Reports before tell of what was sent earlier.
     settled_at: Instant,
     grow_after: Instant,
+    grown: Instant,
     /// The picture has not begun again since the last loss: its first report will tell of that loss once more.
     is_stale: bool,
     /// When the picture was last on the live edge, and since when it has kept near to it.
@@ -169,11 +178,13 @@ impl Link {
         self.bad = None;
         self.budget = Some(Budget {
             bps,
+            least_bps: (bps / 2).max(MIN_BUDGET_BPS),
             since: now,
             credit_bits: -bits_in(FIRST_DEBT, bps),
             credited: (now, sent_bytes),
             settled_at: now + SETTLING,
             grow_after: now + self.hold,
+            grown: now,
             is_stale: true,
             edge: now,
             whole_since: now,
@@ -193,13 +204,13 @@ impl Link {
         let is_used = sent_bps * 100 >= budget.bps * USED_PERCENT;
         if lost > TOO_MUCH_LOSS || queued {
             let carried = if is_used { arrived_bps.min(budget.bps) } else { budget.bps };
-            budget.bps = (carried * CUT_PERCENT / 100).max(MIN_BUDGET_BPS);
-            budget.is_stale = true;
-            budget.settled_at = now + SETTLING;
-            self.hold = (self.hold * 2).min(LAST_HOLD);
-            budget.grow_after = now + self.hold;
-        } else if now >= budget.grow_after && is_used {
-            budget.bps = budget.bps * GROWTH_PERCENT / 100;
+            self.cut(now, carried);
+            return;
+        }
+        if lost < GROWTH_LOSS && now >= budget.grow_after && is_used {
+            let time = now.saturating_duration_since(budget.grown.max(budget.grow_after)).min(MAX_GROWTH_TIME);
+            budget.bps += budget.bps * GROWTH_PERMILLE * time.as_millis() as u64 / 1_000_000;
+            budget.grown = now;
         }
         let is_whole = lost <= TOO_MUCH_LOSS && now.saturating_duration_since(budget.whole_since) >= PROOF;
         if is_whole || now.saturating_duration_since(budget.since) >= MAX_TERM {
@@ -208,6 +219,24 @@ impl Link {
             self.hold = if brief { (self.hold * 2).min(LAST_HOLD) } else { FIRST_HOLD };
             self.budget = None;
         }
+    }
+
+    /// Takes a report about sound.
+    pub(crate) fn report_sound(&mut self, now: Instant, fraction_lost: u8) {
+        let lost = f32::from(fraction_lost) / 256.0;
+        if let Some(budget) = self.budget.as_ref().filter(|b| now >= b.settled_at && lost > TOO_MUCH_SOUND_LOSS) {
+            let bps = budget.bps;
+            self.cut(now, bps);
+        }
+    }
+
+    fn cut(&mut self, now: Instant, carried_bps: u64) {
+        let Some(budget) = &mut self.budget else { return };
+        budget.bps = (carried_bps * CUT_PERCENT / 100).max(budget.least_bps);
+        budget.settled_at = now + SETTLING;
+        budget.is_stale = true;
+        self.hold = (self.hold * 2).min(LAST_HOLD);
+        budget.grow_after = now + self.hold;
     }
 
     /// The picture begins with a keyframe.
@@ -310,7 +339,7 @@ mod tests {
             assert!(!second(&mut link, &mut now, &mut sent, 850_000, 0));
         }
         assert_eq!(bps(&link), Some(850_000), "it is held");
-        for _ in 0..6 {
+        for _ in 0..16 {
             assert!(!second(&mut link, &mut now, &mut sent, 850_000, 0));
         }
         assert!(bps(&link).unwrap() > 950_000);

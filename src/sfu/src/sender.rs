@@ -218,7 +218,7 @@ impl Sender {
         let (first, live) = history.backlog_ends(now, end)?;
         let source = Source { generation, layer: first.layer };
         let outgoing = self.outgoing(first)?;
-        let plan = Plan::new(now, first, live, outgoing.clock_hz);
+        let plan = Plan::new(now, first, live, outgoing.clock_hz, self.restarts.attempts());
         let span = BacklogSpan { live, takes: plan.takes };
         self.rewriter.begin_backlog(source, first, span, outgoing.clock_hz, outgoing.is_vp8);
         self.waits_for_keyframe = false;
@@ -229,8 +229,8 @@ impl Sender {
 
     /// The viewer asks for a keyframe where nobody may make one: starts again from the last one, now and then.
     pub(crate) fn restart(&mut self, now: Instant, supply: Supply<'_>) {
-        if self.restarts.admit(now) && self.start(now, supply).is_none() {
-            self.wake = None;
+        if self.restarts.admit(now) {
+            self.start(now, supply);
         }
     }
 

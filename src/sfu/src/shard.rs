@@ -16,7 +16,9 @@
 //! Packets that arrive together are forwarded together: fan-out happens in [`Shard::poll_transmit`], viewer by
 //! viewer, all packets of the batch next to each other. Nothing waits for more to come.
 
+mod fan_out;
 mod fed;
+mod pictures;
 mod relayed;
 
 use std::cmp::Reverse;
@@ -26,17 +28,16 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+use self::fan_out::FanOut;
 use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
-use crate::feed::{FeedPacket, FeedParams, Feeder};
+use crate::feed::{FeedPacket, FeedParams, Feeders};
 use crate::history::Depth;
 use crate::lobby::{Claim, Lobby};
-use crate::packet::equalise;
 use crate::relay::{RelayMessage, SessionId, ShardId};
-use crate::router::{Feed, Origin, Router, StreamIndex, StreamState};
+use crate::router::{Feed, Origin, Router, StreamIndex};
 use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
 use crate::status::ShardStatus;
-use crate::subscriber::Outlet;
 use crate::transport::{Admission, BindingRequest, Credentials};
 
 /// Foreign addresses that are remembered; beyond that they are learnt anew from their checks.
@@ -148,16 +149,6 @@ struct Slot {
     timer: Option<Instant>,
 }
 
-/// How far the fan-out of the first dirty stream has got.
-#[derive(Debug, Default)]
-struct FanOut {
-    /// The batch has been prepared and handed to other shards.
-    prepared: bool,
-    /// For each packet of the inbox.
-    padding: Vec<u8>,
-    next_subscriber: usize,
-}
-
 /// One thread's sessions and streams.
 #[derive(Debug)]
 pub struct Shard {
@@ -169,9 +160,7 @@ pub struct Shard {
     steered: AHashMap<AddressKey, ShardId>,
     timers: BinaryHeap<Reverse<(Instant, SessionIndex)>>,
     router: Router,
-    feeders: AHashMap<SessionId, Feeder>,
-    /// When a keyframe request to a feeder is due that had to wait.
-    feeders_due: Option<Instant>,
+    feeders: Feeders,
     fan_out: FanOut,
     remote_requests: AHashMap<SessionId, Instant>,
     batch: SendBatch,
@@ -192,8 +181,7 @@ impl Shard {
             steered: AHashMap::new(),
             timers: BinaryHeap::new(),
             router: Router::default(),
-            feeders: AHashMap::new(),
-            feeders_due: None,
+            feeders: Feeders::default(),
             fan_out: FanOut::default(),
             remote_requests: AHashMap::new(),
             batch: SendBatch::default(),
@@ -243,7 +231,7 @@ impl Shard {
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
         let at = self.timers.peek().map_or(self.housekeeping, |Reverse((at, _))| self.housekeeping.min(*at));
-        self.feeders_due.map_or(at, |due| at.min(due))
+        self.feeders.due.map_or(at, |due| at.min(due))
     }
 
     /// Number of sessions at home here.
@@ -389,70 +377,6 @@ impl Shard {
         self.events.push_back(ShardEvent::Connected(session_id));
     }
 
-    /// Gives a picture to all viewers of a stream that wait for one, from packets that have just been kept.
-    fn start_pictures(&mut self, now: Instant, stream: StreamIndex) {
-        let viewers = self.router.stream(stream).map(|s| s.subscribers.clone()).unwrap_or_default();
-        for viewer in viewers {
-            self.start_picture(now, viewer);
-        }
-    }
-
-    /// Gives a viewer its first picture: from what is kept, or by a new keyframe.
-    fn start_picture(&mut self, now: Instant, viewer: SessionIndex) {
-        let Some((session, desk)) = self.desk(now, viewer) else { return };
-        let supply = session.stream.and_then(|s| desk.router.stream(s)).and_then(StreamState::supply);
-        let (Some(supply), Some((subscriber, ..))) = (supply, session.subscriber()) else { return };
-        if subscriber.start(now, supply) {
-            self.advance(now, viewer);
-        } else {
-            self.request_keyframe(now, viewer);
-        }
-    }
-
-    /// A viewer's picture cannot go on: starts it again from what is kept, and asks for a keyframe.
-    fn refresh_picture(&mut self, now: Instant, viewer: SessionIndex) {
-        let Some((session, desk)) = self.desk(now, viewer) else { return };
-        let supply = session.stream.and_then(|s| desk.router.stream(s)).and_then(StreamState::supply);
-        if let (Some(supply), Some((subscriber, ..))) = (supply, session.subscriber()) {
-            subscriber.restart(now, supply);
-        }
-        self.advance(now, viewer);
-        self.request_keyframe(now, viewer);
-    }
-
-    /// Sends the first piece of a picture that has just started, unless enough is waiting to be sent already.
-    fn advance(&mut self, now: Instant, viewer: SessionIndex) {
-        if let Some((session, mut desk)) = self.desk(now, viewer) {
-            session.advance(&mut desk);
-            self.arm(now, viewer);
-        }
-    }
-
-    /// Asks the publisher of a viewer's stream for a keyframe.
-    fn request_keyframe(&mut self, now: Instant, viewer: SessionIndex) {
-        let Some((session, desk)) = self.desk(now, viewer) else { return };
-        let Some(stream) = session.stream else { return };
-        let Some(feed) = desk.router.stream(stream).and_then(|s| s.feed.as_ref()) else { return };
-        let publisher = feed.publisher;
-        match feed.origin {
-            Origin::Session(publisher) => self.ask_publisher(now, publisher),
-            Origin::Server => self.ask_feeder(now, publisher),
-            Origin::Shard(home) => {
-                let recent = |at: &Instant| now.saturating_duration_since(*at) < REMOTE_REQUEST_INTERVAL;
-                if !self.remote_requests.get(&publisher).is_some_and(recent) {
-                    self.remote_requests.insert(publisher, now);
-                    self.outbox.push_back((home, RelayMessage::KeyframeRequest { publisher }));
-                }
-            }
-        }
-    }
-
-    fn ask_publisher(&mut self, now: Instant, publisher: SessionIndex) {
-        let Some((session, mut desk)) = self.desk(now, publisher) else { return };
-        let outcome = session.request_keyframe(&mut desk);
-        self.settle(now, publisher, outcome);
-    }
-
     fn end(&mut self, now: Instant, index: SessionIndex, reason: CloseReason) {
         let Some((session, mut desk)) = self.desk(now, index) else { return };
         session.say_goodbye(&mut desk);
@@ -534,7 +458,7 @@ impl Shard {
             let outcome = if due { session.handle_timeout(&mut desk) } else { Outcome::default() };
             self.settle(now, index, outcome);
         }
-        if self.feeders_due.is_some_and(|at| at <= now) {
+        if self.feeders.due.is_some_and(|at| at <= now) {
             self.poll_feeders(now);
         }
         if now >= self.housekeeping {
@@ -549,58 +473,12 @@ impl Shard {
                 self.events.push_back(ShardEvent::Closed(id, CloseReason::NeverConnected));
             }
         }
-        self.feeders.values_mut().for_each(|f| f.tick(now));
+        self.feeders.by_id.values_mut().for_each(|f| f.tick(now));
         self.remote_requests.retain(|_, at| now.saturating_duration_since(*at) < HOUSEKEEPING);
         for stream in self.router.indices() {
             let feed = self.router.stream_mut(stream).and_then(|s| s.feed.as_mut());
             feed.into_iter().flat_map(|f| &mut f.states).for_each(|s| s.history.expire(now));
         }
-    }
-
-    /// Forwards to the next viewers. False when nothing is left to forward.
-    fn fan_out_step(&mut self) -> bool {
-        let Some(stream) = self.router.dirty.front().copied() else { return false };
-        let Some(state) = self.router.stream_mut(stream) else {
-            self.finish_fan_out();
-            return true;
-        };
-        let Some(feed) = &state.feed else {
-            state.inbox.clear();
-            self.finish_fan_out();
-            return true;
-        };
-        if !std::mem::replace(&mut self.fan_out.prepared, true) {
-            equalise(&state.inbox, &mut self.fan_out.padding);
-            if !feed.wanted_by.is_empty() {
-                let packets: Arc<[_]> = state.inbox.as_slice().into();
-                for shard in &feed.wanted_by {
-                    let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
-                    self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
-                }
-            }
-        }
-        while let Some(viewer) = state.subscribers.get(self.fan_out.next_subscriber) {
-            if self.batch.is_full() {
-                return true;
-            }
-            self.fan_out.next_subscriber += 1;
-            let slot = self.slots.get_mut(viewer.slot as usize).filter(|s| s.generation == viewer.generation);
-            let session = slot.and_then(|s| s.session.as_deref_mut());
-            let Some((subscriber, path, status)) = session.and_then(Session::subscriber) else { continue };
-            let mut outlet = Outlet { batch: &mut self.batch, path, status, shard: &self.config.status };
-            for (packet, padding) in state.inbox.iter().zip(&self.fan_out.padding) {
-                subscriber.forward(packet, *padding, feed, &mut outlet);
-            }
-        }
-        state.inbox.clear();
-        self.finish_fan_out();
-        true
-    }
-
-    fn finish_fan_out(&mut self) {
-        self.router.dirty.pop_front();
-        self.fan_out.prepared = false;
-        self.fan_out.next_subscriber = 0;
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {
@@ -624,7 +502,7 @@ impl Shard {
                 for index in all {
                     self.end(now, index, reason);
                 }
-                let mut feeds: Vec<SessionId> = self.feeders.keys().copied().collect();
+                let mut feeds: Vec<SessionId> = self.feeders.by_id.keys().copied().collect();
                 feeds.sort_unstable();
                 for id in feeds {
                     self.close_feed(id, reason);

@@ -209,8 +209,9 @@ impl Subscriber {
         if let Some(rtt) = rtt {
             status.set_rtt(rtt);
         }
-        let is_video = sender.kind == MediaKind::Video;
-        if is_video && self.link.report(now, block.fraction_lost, rtt, status.sent_bytes.value()) {
+        if sender.kind == MediaKind::Audio {
+            self.link.report_sound(now, block.fraction_lost);
+        } else if self.link.report(now, block.fraction_lost, rtt, status.sent_bytes.value()) {
             sender.leave_picture();
             sender.wake = Some(now + POLL_INTERVAL);
             status.budgets.add(1);

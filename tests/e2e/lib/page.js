@@ -91,7 +91,7 @@
 
   async function play(config, url) {
     const peer = open();
-    Object.assign(peer, { paints: [], unreadable: 0, colourError: 0, flashes: [], beeps: [], tones: [] });
+    Object.assign(peer, { paints: [], unreadable: 0, colourError: 0, flashes: [], beeps: [], pauses: [], tones: [] });
     const { pc } = peer;
     if (config.audio) pc.addTransceiver('audio', { direction: 'recvonly' });
     if (config.video) {
@@ -137,7 +137,7 @@
   }
 
   const BEEP_FINDER = `registerProcessor('beeps', class extends AudioWorkletProcessor {
-    constructor() { super(); this.on = false; this.buffer = new Float32Array(480); this.fill = 0; }
+    constructor() { super(); this.on = false; this.quiet = 0; this.buffer = new Float32Array(480); this.fill = 0; }
     process(inputs) {
       for (const sample of inputs[0][0] ?? []) {
         this.buffer[this.fill++] = sample;
@@ -146,21 +146,25 @@
         let re = 0, im = 0;
         this.buffer.forEach((x, k) => { re += x * Math.cos(2 * Math.PI * k / 48); im += x * Math.sin(2 * Math.PI * k / 48); });
         const on = 2 * Math.hypot(re, im) / 480 > 0.15;
-        if (on && !this.on) this.port.postMessage(0);
+        if (on && !this.on) this.port.postMessage({ beep: true });
         this.on = on;
+        const isQuiet = this.buffer.every(x => Math.abs(x) < 0.01);
+        if (!isQuiet && this.quiet) this.port.postMessage({ quietMs: this.quiet });
+        this.quiet = isQuiet ? this.quiet + 10 : 0;
       }
       return true;
     }
   })`;
 
-  // When each beep began, and the loudest frequency five times a second.
+  // When each beep began, when each pause of the sound ended and how long it was, and the loudest frequency five times a
+  // second.
   async function listen(peer, track) {
     const audio = new AudioContext({ sampleRate: 48000 });
     await audio.resume();
     await audio.audioWorklet.addModule(URL.createObjectURL(new Blob([BEEP_FINDER], { type: 'text/javascript' })));
     const input = audio.createMediaStreamSource(new MediaStream([track]));
     const finder = new AudioWorkletNode(audio, 'beeps');
-    finder.port.onmessage = () => peer.beeps.push(Date.now());
+    finder.port.onmessage = ({ data }) => (data.beep ? peer.beeps.push(Date.now()) : peer.pauses.push([Date.now(), data.quietMs]));
     const silence = audio.createGain();
     silence.gain.value = 0;
     const analyser = audio.createAnalyser();

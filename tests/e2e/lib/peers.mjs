@@ -134,7 +134,7 @@ export function measure(report, since) {
   }
   const delays = stamped.map(([, , age]) => age).sort((a, b) => a - b);
   const at = share => delays[Math.min(delays.length - 1, Math.floor(share * delays.length))];
-  const lag = report.flashes.map(flash => report.beeps.find(beep => Math.abs(beep - flash) < 450) - flash).filter(Number.isFinite).sort((a, b) => a - b);
+  const lag = report.flashes.filter(flash => flash >= since).map(flash => report.beeps.find(beep => Math.abs(beep - flash) < 450) - flash).filter(Number.isFinite).sort((a, b) => a - b);
   const video = report.streams.find(stream => stream.kind === 'video');
   const audio = report.streams.find(stream => stream.kind === 'audio');
   return {
@@ -158,6 +158,7 @@ export function measure(report, since) {
     concealedShare: audio?.totalSamplesReceived ? audio.concealedSamples / audio.totalSamplesReceived : null,
     tone: mostFrequent(report.tones),
     beeps: report.beeps.length,
+    longestPauseMs: Math.max(0, ...report.pauses.filter(([at, ms]) => at - ms >= since).map(([, ms]) => ms)),
     soundAfterPictureMs: lag[lag.length >> 1],
     answer: report.answer,
   };

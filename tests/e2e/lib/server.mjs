@@ -11,6 +11,7 @@ export const binary = process.env.FRESHET ?? path.join(tests, '../target/release
 const HTTP_PORT = 18080;
 const HTTPS_PORT = 18443;
 const RTC_PORT = 28000;
+const RTMP_PORT = 19350;
 
 /** Removes what servers of earlier runs have left in the cache. */
 export function clearLogs() {
@@ -36,7 +37,8 @@ listen = "${address}:${RTC_PORT}"
 candidates = ["${address}"]
 ${extra}`);
   const log = fs.openSync(path.join(folder, 'log'), 'w');
-  const child = spawn(binary, ['-c', config], { cwd: folder, stdio: ['ignore', log, log] });
+  const env = { ...process.env, FRESHET_RTMP_LISTEN: `${address}:${RTMP_PORT}` };
+  const child = spawn(binary, ['-c', config], { cwd: folder, env, stdio: ['ignore', log, log] });
   const server = new Server(child, folder, address);
   try {
     await until('/healthz', 10_000, () => {
@@ -57,11 +59,18 @@ class Server {
     this.base = `http://${address}:${HTTP_PORT}`;
     this.secure = `https://${address}:${HTTPS_PORT}`;
     this.rtcPort = RTC_PORT;
+    this.rtmpPort = RTMP_PORT;
+    this.rtmps = `rtmps://${address}:${HTTPS_PORT}`;
     this.exited = new Promise(done => child.on('exit', (code, signal) => done({ code, signal })));
   }
 
   urls(name) {
-    return { whip: `${this.base}/whip/live/${name}`, whep: `${this.base}/whep/live/${name}` };
+    return {
+      whip: `${this.base}/whip/live/${name}`,
+      whep: `${this.base}/whep/live/${name}`,
+      rtmp: `rtmp://${this.address}:${RTMP_PORT}/live/${name}`,
+      flv: `${this.base}/live/${name}.flv`,
+    };
   }
 
   rssMb() {

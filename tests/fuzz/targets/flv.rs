@@ -1,7 +1,9 @@
 //! Tags of an FLV file, to frames, to tags and to the same frames again.
 #![no_main]
 
-use freshet_bridge::flv::{Demuxer, FileItem, FileReader, Metadata, Tag, flv_header, flv_tag, sequence_header, tag_body};
+use freshet_bridge::flv::{
+    Demuxer, FileItem, FileReader, Metadata, Tag, flv_header, flv_tag, sequence_header, tag_body,
+};
 use freshet_media::Frame;
 use libfuzzer_sys::fuzz_target;
 

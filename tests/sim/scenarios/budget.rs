@@ -71,7 +71,7 @@ fn half_the_rate_leaves_the_sound_and_some_pictures() {
         assert_eq!(budgets(&world, strong), 0);
         // The link recovers, and with it the picture.
         world.client_mut(weak).down.profile = NEAR;
-        world.run(s(150));
+        world.run(s(200));
         let got = share(&world, weak, feed, world.now - s(10), world.now - ms(500));
         eprintln!("after the link has recovered: {got:?}");
         assert!(got.frames >= 280 && got.torn == 0, "{got:?}");

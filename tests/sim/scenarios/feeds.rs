@@ -323,6 +323,34 @@ fn a_fresh_keyframe_is_a_shorter_way() {
     assert_eq!(log.gaps(), 0);
 }
 
+/// A link that carries the stream, but not eight times of it, loses parts of the catch-up and nothing of what follows.
+#[test]
+fn a_link_that_cannot_catch_up_as_fast() {
+    for rate_bps in [3_000_000, 5_000_000, 10_000_000] {
+        let mut world = World::new(1, 255);
+        let feed = world.open_feed(0, BROADCAST, s(14));
+        world.run(s(5));
+        let viewer = world.join(&Offering::viewer(), Profile { rate_bps: Some(rate_bps), ..NEAR });
+        world.make_impatient(viewer, ms(1000));
+        world.run(s(12));
+        let status = &world.client(viewer).server.as_ref().unwrap().0;
+        let log = &world.client(viewer).viewer().video;
+        let frames = log.frames(world.feed(feed).source);
+        let fresh = |frame: &u32, at: &Instant| *at <= world.feed(feed).tracks[0].log[*frame as usize].at + ms(150);
+        let live: Vec<u32> = frames.iter().filter(|(f, at)| fresh(f, at)).map(|(f, _)| *f).collect();
+        let missing = (300..480).filter(|f| !frames.contains_key(f)).count();
+        let (nacks, budgets, asked) =
+            (status.nacks.value(), status.budgets.value(), world.client(viewer).viewer().asked.len());
+        eprintln!(
+            "{rate_bps}: {} frames, {} of them fresh, {missing} of the last 180 missing; {nacks} NACKs, {asked} requests, {budgets} budgets",
+            frames.len(),
+            live.len()
+        );
+        assert_eq!((log.broken, budgets), (0, 0));
+        assert!(missing <= 2);
+    }
+}
+
 /// Three hundred viewers come within a second, each with eight seconds to catch up with.
 #[test]
 fn three_hundred_joins_share_one_history() {
@@ -409,4 +437,64 @@ fn commands_end_feeds_and_strangers_are_ignored() {
     assert!(world.events.iter().any(|(_, e)| *e == ShardEvent::Closed(reopened, CloseReason::Shutdown)));
     world.run(s(1));
     assert_eq!(world.seats.iter().map(|s| s.shard.streams()).sum::<usize>(), 0);
+}
+
+/// Whatever a feed brings and however its viewers behave: nothing breaks, and a sound feed that follows is played.
+#[test]
+fn odd_feeds_do_no_harm() {
+    for seed in 0..6 {
+        let mut world = World::new(if seed % 2 == 0 { 1 } else { 3 }, 290 + seed);
+        let mut random = StdRng::seed_from_u64(seed);
+        let bad = NEAR.with_loss(Loss::Random(0.05));
+        let viewers: Vec<ClientId> = (0..4).map(|_| world.join(&Offering::viewer(), bad)).collect();
+        world.run(s(1));
+        let feed = world.make_feed(0, BROADCAST, s(10));
+        world.put_on_air(feed);
+        let id = world.feed(feed).id;
+        let (mut seq, mut timestamp) = (1 << 32, 0u32);
+        for _ in 0..400 {
+            let packets = (0..random.random_range(0..30)).map(|_| {
+                seq = match random.random_range(0..100) {
+                    0 => random.random_range(0..u64::MAX),
+                    1 => seq.saturating_sub(random.random_range(0..100)),
+                    2 => seq.saturating_add(random.random_range(0..50_000)),
+                    _ => seq.saturating_add(1),
+                };
+                if random.random_bool(0.3) {
+                    timestamp = timestamp.wrapping_add(random.random_range(0..10_000));
+                } else if random.random_bool(0.01) {
+                    timestamp = random.random();
+                }
+                let age = [Duration::ZERO, ms(500), s(20), Duration::MAX][random.random_range(0..4)];
+                let bytes = [0, 1, 2, 700, 1200, 20_000][random.random_range(0..6)];
+                freshet_sfu::FeedPacket {
+                    track: [0, 0, 0, 1, 7][random.random_range(0..5)],
+                    seq,
+                    timestamp,
+                    marker: random.random(),
+                    opens_keyframe: random.random_bool(0.02),
+                    age,
+                    payload: vec![random.random(); bytes].into(),
+                    cached: random.random_bool(0.2),
+                }
+            });
+            let packets = packets.collect();
+            world.command(0, Command::Feed { id, packets });
+            if random.random_bool(0.1) {
+                let (viewer, now) = (viewers[random.random_range(0..4)], world.now);
+                world.client_mut(viewer).ask_for_keyframe(now);
+                world.nudge(viewer);
+            }
+            world.run(ms(random.random_range(0..60)));
+        }
+        world.close_feed(feed);
+        world.run(s(1));
+        viewers.iter().for_each(|v| world.close(*v));
+        let sound = world.open_feed(0, BROADCAST, s(10));
+        world.run(s(2));
+        let viewer = world.watch(&Offering::viewer(), NEAR);
+        world.run(s(3));
+        let start = check_start(&world, viewer, sound, connected(&world, viewer));
+        assert!(start.live <= ms(1500), "{start:?}");
+    }
 }

@@ -21,8 +21,9 @@ const KAISER_BETA: f64 = 8.0;
 const CUTOFF: f64 = 0.945;
 /// Fewer phases than this, and interpolating between two of them would be heard.
 const MIN_PHASES: usize = 160;
-/// One input sample in the fixed-point positions.
-const ONE: i64 = 1 << 32;
+/// One input sample in the fixed-point positions: a multiple of the rate of the output, so that the step of every rate
+/// is exact and the positions never leave the filter's phases by rounding.
+const ONE: i64 = (OUT_HZ as i64) << 20;
 
 /// Stereo, planar, one stream.
 pub(super) struct Resampler {
@@ -33,8 +34,11 @@ pub(super) struct Resampler {
     table: Vec<f32>,
     left: Vec<f32>,
     right: Vec<f32>,
-    /// The next output sample's place in input samples after the centre of the filter over the buffers' start.
-    position: i64,
+    /// The next output sample's place: whole input samples after the one that the filter is centred on when it lies
+    /// over the buffers' start,
+    base: usize,
+    /// and a part of one.
+    fraction: i64,
     nominal_step: i64,
     step: i64,
     /// The bending has ended, but the position is not yet back on a whole sample (only when the rates are equal).
@@ -50,7 +54,7 @@ impl Resampler {
         let phases = own_phases * MIN_PHASES.div_ceil(own_phases);
         // At equal rates the filter at a whole position must be the identity.
         let cutoff = if in_hz == OUT_HZ { 1.0 } else { CUTOFF * f64::from(OUT_HZ.min(in_hz)) / f64::from(in_hz) };
-        let nominal_step = i64::from(in_hz) * ONE / i64::from(OUT_HZ);
+        let nominal_step = i64::from(in_hz) << 20;
         let mut resampler = Resampler {
             in_hz,
             half,
@@ -58,7 +62,8 @@ impl Resampler {
             table: design(half, phases, cutoff),
             left: Vec::new(),
             right: Vec::new(),
-            position: 0,
+            base: 0,
+            fraction: 0,
             nominal_step,
             step: nominal_step,
             is_settling: false,
@@ -77,21 +82,23 @@ impl Resampler {
             side.clear();
             side.resize(self.half - 1, 0.0);
         }
-        self.position = 0;
+        self.base = 0;
+        self.fraction = 0;
         self.step = self.nominal_step;
         self.is_settling = false;
     }
 
     /// How many output samples the input that waits here stands for.
     pub(super) fn pending(&self) -> f64 {
-        let waiting = (self.left.len() + 1 - self.half) as f64 - self.position as f64 / ONE as f64;
+        let place = self.base as f64 + self.fraction as f64 / ONE as f64;
+        let waiting = (self.left.len() + 1 - self.half) as f64 - place;
         waiting * ONE as f64 / self.nominal_step as f64
     }
 
     /// Makes `by` more output than the rates ask for: 0.001 is one sample in a thousand more, 0 ends it.
     pub(super) fn bend(&mut self, by: f64) {
         let step = (self.nominal_step as f64 / (1.0 + by.clamp(-0.01, 0.01))) as i64;
-        let is_off_grid = self.nominal_step == ONE && self.position % ONE != 0;
+        let is_off_grid = self.nominal_step == ONE && self.fraction != 0;
         if by == 0.0 && is_off_grid && self.step != self.nominal_step {
             self.is_settling = true;
         } else {
@@ -105,26 +112,20 @@ impl Resampler {
         self.left.extend_from_slice(left);
         self.right.extend_from_slice(right);
         let taps = 2 * self.half;
-        loop {
-            let base = (self.position >> 32) as usize;
-            if base + taps > self.left.len() {
-                break;
-            }
-            let fraction = (self.position & (ONE - 1)) as u64;
-            if fraction == 0 && self.nominal_step == ONE {
-                out[0].push(self.left[base + self.half - 1]);
-                out[1].push(self.right[base + self.half - 1]);
+        while self.base + taps <= self.left.len() {
+            let (l, r) = if self.fraction == 0 && self.nominal_step == ONE {
+                (self.left[self.base + self.half - 1], self.right[self.base + self.half - 1])
             } else {
-                let (l, r) = self.filter(base, fraction);
-                out[0].push(l);
-                out[1].push(r);
-            }
+                self.filter()
+            };
+            out[0].push(l);
+            out[1].push(r);
             self.advance();
         }
-        let used = ((self.position >> 32) as usize).min(self.left.len());
+        let used = self.base.min(self.left.len());
         self.left.drain(..used);
         self.right.drain(..used);
-        self.position -= (used as i64) << 32;
+        self.base -= used;
     }
 
     /// Brings out what waits here, with silence behind it, and starts anew.
@@ -140,51 +141,63 @@ impl Resampler {
     }
 
     fn advance(&mut self) {
-        self.position += self.step;
-        // The step that comes nearest to a whole sample ends on it; what it is off by is less than one part in 100.
+        self.fraction += self.step;
+        while self.fraction >= ONE {
+            self.fraction -= ONE;
+            self.base += 1;
+        }
         if self.is_settling {
-            let nearest = (self.position + ONE / 2) & !(ONE - 1);
-            if (self.position - nearest).abs() <= (self.step - ONE).abs() {
-                self.position = nearest;
-                self.step = self.nominal_step;
-                self.is_settling = false;
-            }
+            self.settle();
         }
     }
 
-    fn filter(&self, base: usize, fraction: u64) -> (f32, f32) {
+    /// Ends a bend where a step comes nearest to a whole sample: what is left out or doubled is under 1 % of one.
+    fn settle(&mut self) {
+        let near = (self.step - ONE).abs();
+        if self.fraction <= near {
+            self.fraction = 0;
+        } else if ONE - self.fraction <= near {
+            self.fraction = 0;
+            self.base += 1;
+        } else {
+            return;
+        }
+        self.step = self.nominal_step;
+        self.is_settling = false;
+    }
+
+    fn filter(&self) -> (f32, f32) {
         let taps = 2 * self.half;
-        let scaled = fraction * self.phases as u64;
-        let row = (scaled >> 32) as usize;
-        let between = (scaled & (ONE as u64 - 1)) as f32 / ONE as f32;
-        let (left, right) = (&self.left[base..base + taps], &self.right[base..base + taps]);
+        let scaled = self.fraction * self.phases as i64;
+        let row = (scaled / ONE) as usize;
+        let between = (scaled % ONE) as f32 / ONE as f32;
+        let (left, right) = (&self.left[self.base..self.base + taps], &self.right[self.base..self.base + taps]);
         let here = &self.table[row * taps..(row + 1) * taps];
-        let next = &self.table[(row + 1) * taps..(row + 2) * taps];
-        // The rates' own grid lies on the rows but for rounding.
-        const ON_ROW: f32 = 1e-4;
-        if between < ON_ROW {
-            return (dot(here, left), dot(here, right));
+        let (l, r) = dots(here, left, right);
+        // Always, unless a bend has led away from the rates' own grid.
+        if between == 0.0 {
+            return (l, r);
         }
-        if between > 1.0 - ON_ROW {
-            return (dot(next, left), dot(next, right));
-        }
-        let (l, r) = (dot(here, left), dot(here, right));
-        (l + between * (dot(next, left) - l), r + between * (dot(next, right) - r))
+        let (next_l, next_r) = dots(&self.table[(row + 1) * taps..(row + 2) * taps], left, right);
+        (l + between * (next_l - l), r + between * (next_r - r))
     }
 }
 
-/// In lanes, since float addition may not be reordered by the compiler.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut sums = [0.0f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
+/// Both sides through one row. In lanes, since the compiler may not reorder the addition of floats.
+fn dots(row: &[f32], left: &[f32], right: &[f32]) -> (f32, f32) {
+    const LANES: usize = 4;
+    let (rows, row_rest) = row.as_chunks::<LANES>();
+    let (lefts, left_rest) = left.as_chunks::<LANES>();
+    let (rights, right_rest) = right.as_chunks::<LANES>();
+    let (mut l, mut r) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for ((c, x), y) in rows.iter().zip(lefts).zip(rights) {
         for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
+            l[lane] += c[lane] * x[lane];
+            r[lane] += c[lane] * y[lane];
         }
     }
-    rest + sums.iter().sum::<f32>()
+    let rest = |side: &[f32]| row_rest.iter().zip(side).map(|(c, x)| c * x).sum::<f32>();
+    (l.iter().sum::<f32>() + rest(left_rest), r.iter().sum::<f32>() + rest(right_rest))
 }
 
 /// The rows of the filter: row `p` is centred `p / phases` of a sample after tap `half - 1`.

@@ -46,8 +46,12 @@ fn aac(kind: Aac, hz: u32, channels: usize, seconds: f64, start: Duration, sound
         .collect();
     let planes: Vec<&[f32]> = planes.iter().map(Vec::as_slice).collect();
     let mut units = Vec::new();
-    encoder.feed(&planes, |unit| Ok(units.push(Bytes::copy_from_slice(unit.payload)))).unwrap();
-    let info = encoder.finish(|unit| Ok(units.push(Bytes::copy_from_slice(unit.payload)))).unwrap();
+    let mut keep = |unit: syom::EncodedFrame<'_>| {
+        units.push(Bytes::copy_from_slice(unit.payload));
+        Ok(())
+    };
+    encoder.feed(&planes, &mut keep).unwrap();
+    let info = encoder.finish(&mut keep).unwrap();
     let frame_samples = if kind == Aac::Lc { 1024 } else { 2048 };
     let place = |i: usize| MediaTime::from_ticks(i as i64 * frame_samples - info.priming as i64, hz) + start;
     units.into_iter().enumerate().map(|(i, data)| frame(&config, place(i), data)).collect()
@@ -145,18 +149,18 @@ fn a_tone_keeps_its_level_and_its_place() {
         (Aac::HeV2, 48_000, 2),
     ] {
         let case = format!("{kind:?} {hz} Hz {channels} channels");
-        let frames = aac(kind, hz, channels, 3.0, Duration::ZERO, tone);
+        let frames = aac(kind, hz, channels, 1.5, Duration::ZERO, tone);
         let packets = transcode(&mut AudioToOpus::new(OpusOptions::default()), &frames);
         let heard = Heard::of(&packets);
-        assert!(packets.len() >= 147, "{case}: {} packets for 3 s", packets.len());
+        assert!(packets.len() >= 73, "{case}: {} packets for 1.5 s", packets.len());
         for side in 0..2 {
-            for i in 10..140 {
+            for i in 10..70 {
                 let (level, late) = heard.kilohertz(side, f64::from(i) * 0.02);
                 assert!((level - 0.5).abs() < 0.04, "{case}: level {level} in packet {i}");
                 assert!(late.abs() < 0.0003, "{case}: {late} s off in packet {i}");
             }
         }
-        assert!(heard.roughest(0.2, 2.8) < 0.03, "{case}: {}", heard.roughest(0.2, 2.8));
+        assert!(heard.roughest(0.2, 1.4) < 0.03, "{case}: {}", heard.roughest(0.2, 1.4));
     }
 }
 
@@ -233,11 +237,12 @@ impl Source {
 
 #[test]
 fn drift_is_steered_away() {
-    for (hz, ppm) in [(48_000, 200.0), (44_100, -200.0), (44_100, 0.0)] {
+    // Ten minutes of it in `drift`; here the whole chain follows, at five times the usual drift.
+    for (hz, ppm) in [(48_000, 1000.0), (44_100, -1000.0)] {
         let mut source = Source::new(hz);
         let frame_micros = 1024.0 * 1e6 / f64::from(hz) * (1.0 + ppm / 1e6);
         let mut worst = 0.0f64;
-        for i in 0..(60e6 / frame_micros) as usize {
+        for i in 0..(15e6 / frame_micros) as usize {
             let pts = i as f64 * frame_micros;
             // As FLV rounds.
             source.push((pts / 1000.0).floor() * 1000.0, hz, vec![0.0; 1024]);
@@ -245,7 +250,7 @@ fn drift_is_steered_away() {
         }
         assert_steps(&source.packets);
         assert!(worst < 10.0, "{hz} Hz {ppm} ppm: {worst} ms off");
-        assert!((source.packets.len() as i64 - 3000).abs() < 3, "{hz} Hz {ppm} ppm: {}", source.packets.len());
+        assert!((source.packets.len() as i64 - 750).abs() < 3, "{hz} Hz {ppm} ppm: {}", source.packets.len());
     }
 }
 
@@ -319,15 +324,15 @@ fn what_comes_twice_is_dropped() {
 fn time_stamps_of_a_wall_clock_are_smoothed() {
     let mut source = Source::new(48_000);
     let mut seed = 1u32;
-    for i in 0..1500 {
+    for i in 0..750 {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let jitter = f64::from(seed >> 16) / 65_536.0 * 70_000.0;
         source.push(f64::from(i) * 20_000.0 + jitter, 48_000, vec![0.0; 960]);
     }
     // A few holes at the start, until the wandering is known.
-    let jumps = source.packets.len() as i64 - 1500;
+    let jumps = source.packets.len() as i64 - 750;
     assert!(jumps.abs() < 8, "{} packets", source.packets.len());
-    assert!((source.off_ms(1500.0 * 20_000.0) - 35.0).abs() < 40.0, "{}", source.off_ms(1500.0 * 20_000.0));
+    assert!((source.off_ms(750.0 * 20_000.0) - 35.0).abs() < 40.0, "{}", source.off_ms(750.0 * 20_000.0));
 }
 
 #[test]

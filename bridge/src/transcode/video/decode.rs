@@ -164,7 +164,7 @@ fn check(sps: &[u8]) -> Result<(), TranscodeError> {
         return Err(unsupported("interlaced".to_owned()));
     }
     let (long, short) = (sps.width.max(sps.height), sps.width.min(sps.height));
-    if long > MAX_LONG_SIDE || short > MAX_SHORT_SIDE || short < MIN_SIDE {
+    if long > MAX_LONG_SIDE || !(MIN_SIDE..=MAX_SHORT_SIDE).contains(&short) {
         return Err(unsupported(format!("{}x{} pixels", sps.width, sps.height)));
     }
     Ok(())

@@ -115,6 +115,7 @@ fn push_unit(record: &mut Vec<u8>, unit: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::hex;
 
     const RECORD: [u8; 19] = [1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 5, 0x67, 0x42, 0xc0, 0x1e, 1, 1, 0, 3, 0x68, 2, 3];
 
@@ -125,6 +126,14 @@ mod tests {
         assert_eq!((&config.sps[0][..], &config.pps[0][..]), (&RECORD[8..13], &RECORD[16..]));
         assert_eq!(config.to_record(), RECORD[..]);
         assert_eq!(AvcConfig::from_parameter_sets(config.sps.clone(), config.pps.clone()), Ok(config));
+    }
+
+    #[test]
+    fn the_extension_of_high_profiles_is_written() {
+        // x264's, 4:2:0 at 8 bits.
+        let record =
+            hex("0164000dffe1001a6764000dacd941419f9f0110000003001000000303c0f142996001000668ebe3cb22c0fdf8f800");
+        assert_eq!(AvcConfig::parse(&record).unwrap().to_record(), record);
     }
 
     #[test]

@@ -17,10 +17,10 @@ use freshet_sfu::{
 };
 use tracing::{info, warn};
 
+use super::Engine;
 use super::mailbox::Mail;
 use super::registry::Registry;
 use super::types::CrossingSnapshot;
-use super::Engine;
 use crate::config::Rtmp2Rtc;
 use crate::live::LiveStream;
 use crate::udp::thread_cpu_time;
@@ -29,10 +29,10 @@ use crate::udp::thread_cpu_time;
 const MAX_SLEEP: Duration = Duration::from_millis(200);
 /// Frames that are read at once.
 const READ_FRAMES: usize = 256;
+/// Packets that are posted at once: a keyframe's.
+const POST_PACKETS: usize = 128;
 /// How often load is worked out and looked at.
 const LOAD_INTERVAL: Duration = Duration::from_secs(2);
-/// A transcoder that is so far behind the stream is too slow for it.
-const MAX_LAG: Duration = Duration::from_secs(2);
 
 /// All that run.
 #[derive(Debug)]
@@ -121,9 +121,10 @@ pub(super) fn crossing_formats(tracks: &Tracks) -> Vec<(MediaKind, Vec<Format>)>
         let facts = freshet_media::facts(config);
         (MediaKind::Video, vec![Format::unnegotiated(config.codec, facts.fmtp)])
     });
-    let audio = tracks.audio.as_ref().map(|_| {
-        (MediaKind::Audio, vec![Format::unnegotiated(Codec::Opus, "minptime=10;useinbandfec=1;stereo=1")])
-    });
+    let audio = tracks
+        .audio
+        .as_ref()
+        .map(|_| (MediaKind::Audio, vec![Format::unnegotiated(Codec::Opus, "minptime=10;useinbandfec=1;stereo=1")]));
     video.into_iter().chain(audio).collect()
 }
 
@@ -245,7 +246,8 @@ impl Runner {
         let formats = crossing_formats(&tracks);
         let kinds: Vec<MediaKind> = formats.iter().map(|(kind, _)| *kind).collect();
         let zero = engine.epoch.wall(Instant::now()) - newest.micros();
-        let clock = |kind: &MediaKind| ClockReference { rtp: bases[usize::from(*kind == MediaKind::Video)], wall: zero };
+        let clock =
+            |kind: &MediaKind| ClockReference { rtp: bases[usize::from(*kind == MediaKind::Video)], wall: zero };
         let feed = Feed {
             id: SessionId(engine.next_id.fetch_add(1, Ordering::Relaxed)),
             shard: engine.shard_of(stream.key()),
@@ -287,21 +289,24 @@ impl Runner {
         if self.control.keyframe_wanted.swap(false, Ordering::Relaxed) {
             passage.crossing.request_keyframe();
         }
-        let behind = frames.first().map_or(Duration::ZERO, |f| newest.since(f.dts));
-        if lost > 0 || (behind > MAX_LAG && !passage.in_backlog) {
-            let why = "re-encoding it without B-frames is slower than real time on this machine, so they are dropped";
-            passage.crossing.stop_transcoding(why.to_owned());
+        if lost > 0 {
+            warn!(stream = %self.control.stream.key(), lost, "the crossing to WebRTC is too slow and leaves out frames");
         }
+        packets.clear();
         for frame in frames {
-            packets.clear();
-            if let Err(error) = passage.crossing.push(frame, packets) {
+            if let Err(error) = passage.crossing.push(frame, newest, packets) {
                 self.refused_frames += 1;
                 if self.refused_frames.is_power_of_two() {
                     warn!(stream = %self.control.stream.key(), refused = self.refused_frames, "a frame does not cross to WebRTC: {error}");
                 }
             }
-            self.post(engine, passage, newest, packets);
+            // What takes long to make is not held back until the rest is made.
+            let is_slow = passage.crossing.video_mode().0 == VideoMode::Transcode;
+            if is_slow || packets.len() >= POST_PACKETS {
+                self.post(engine, passage, newest, packets);
+            }
         }
+        self.post(engine, passage, newest, packets);
         if frames.len() < READ_FRAMES {
             passage.in_backlog = false;
         }
@@ -310,6 +315,8 @@ impl Runner {
 
     fn post(&self, engine: &Engine, passage: &Passage, newest: MediaTime, packets: &mut Vec<Packet>) {
         let feed = &passage.feed;
+        // Re-encoded pictures are live ones, even if they are made of cached ones.
+        let cached = passage.in_backlog && passage.crossing.video_mode().0 != VideoMode::Transcode;
         let fed: Vec<FeedPacket> = packets
             .drain(..)
             .filter_map(|p| {
@@ -322,7 +329,7 @@ impl Runner {
                     opens_keyframe: p.opens_keyframe,
                     age: newest.since(p.pts),
                     payload: p.payload,
-                    cached: passage.in_backlog,
+                    cached: cached && p.kind == MediaKind::Video,
                 })
             })
             .collect();

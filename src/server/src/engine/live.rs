@@ -83,7 +83,8 @@ impl Engine {
         let Some(publisher) = registry.publisher(&new.key).filter(|p| p.rtc().is_some()) else { return Ok(()) };
         let (key, client) = (&new.key, &publisher.client_id);
         let protocol = new.protocol().as_str();
-        let detail = format!("{key} is published over WebRTC (client {client}) and is not converted for {protocol} players");
+        let detail =
+            format!("{key} is published over WebRTC (client {client}) and is not converted for {protocol} players");
         Err(Refusal::new(406, code::CODEC, "no-crossing", detail, "play it over WebRTC"))
     }
 

@@ -76,12 +76,8 @@ impl Engine {
         let extra = &request.extra_candidates;
         let udp = self.candidates.for_texts(request.local_ip, request.host.as_deref(), extra);
         let tcp = if self.rules.tcp { udp.clone() } else { Vec::new() };
-        let ice = Ice {
-            remote_ufrag: offer.ufrag.clone(),
-            local: credentials.clone(),
-            udp: udp.clone(),
-            tcp: tcp.clone(),
-        };
+        let ice =
+            Ice { remote_ufrag: offer.ufrag.clone(), local: credentials.clone(), udp: udp.clone(), tcp: tcp.clone() };
         let link = RtcLink { token: SessionToken(random_text(22)), negotiated: negotiated.clone(), ice };
         let opened = Opened {
             token: link.token.clone(),

@@ -10,8 +10,8 @@ use freshet_sfu::sdp::{Negotiated, OfferedCodec};
 use freshet_sfu::{CloseReason, Credentials, Format, SessionId, SessionStatus, best_match};
 use tokio::sync::watch;
 
-use super::types::{Protocol, Role, SessionToken};
 use super::crossing::crossing_formats;
+use super::types::{Protocol, Role, SessionToken};
 use crate::live::LiveStream;
 
 /// One session.
@@ -103,11 +103,16 @@ impl Record {
     /// negotiated.
     fn formats(&self) -> Vec<(MediaKind, Vec<Format>)> {
         match &self.link {
-            Link::Rtc(link) => link.negotiated.media.iter().map(|media| {
-                let arriving = self.status.tracks[usize::from(media.kind == MediaKind::Video)].format();
-                let formats = media.codecs.iter().map(Format::new).enumerate();
-                (media.kind, formats.filter(|(i, _)| arriving.is_none_or(|a| a == *i)).map(|(_, f)| f).collect())
-            }).collect(),
+            Link::Rtc(link) => link
+                .negotiated
+                .media
+                .iter()
+                .map(|media| {
+                    let arriving = self.status.tracks[usize::from(media.kind == MediaKind::Video)].format();
+                    let formats = media.codecs.iter().map(Format::new).enumerate();
+                    (media.kind, formats.filter(|(i, _)| arriving.is_none_or(|a| a == *i)).map(|(_, f)| f).collect())
+                })
+                .collect(),
             Link::Live(link) => crossing_formats(&link.stream.tracks()),
         }
     }

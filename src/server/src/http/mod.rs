@@ -76,6 +76,8 @@ pub(crate) struct ServerInfo {
     pub(crate) http_port: Option<u16>,
     /// First TLS port.
     pub(crate) https_port: Option<u16>,
+    /// First port for RTMP.
+    pub(crate) rtmp_port: Option<u16>,
     /// The video codec that publishers are steered to.
     pub(crate) prefer_codec: Option<Codec>,
 }

@@ -132,7 +132,6 @@ impl LiveStream {
         self.news.notify_waiters();
         self.news_for_threads.notify_all();
     }
-
 }
 
 impl Drop for LiveStream {

@@ -262,6 +262,9 @@ impl Session<'_> {
     }
 
     fn take_request(&mut self, request: &Request) -> Result<(), RtmpError> {
+        if self.over.is_some() {
+            return Ok(());
+        }
         match self.grant(request) {
             Ok(part) => {
                 self.part = part;
@@ -389,6 +392,8 @@ mod tests {
             (request("rtmp://h/live?token=x", "live?token=x", "cam"), ("live", "cam", "token=x")),
             (request("rtmp://h/a/b", "a/b", "cam"), ("a/b", "cam", "")),
             (request("", "live", "cam?k=v"), ("live", "cam", "k=v")),
+            // FFmpeg splits at the last slash, even inside a token.
+            (request("rtmp://h/live/cam?token=a", "live/cam?token=a", "b"), ("live", "cam", "token=a/b")),
         ];
         for (request, (app, stream, query)) in cases {
             let url = StreamUrl::parse(&address(&request)).unwrap();

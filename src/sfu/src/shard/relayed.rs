@@ -61,7 +61,7 @@ impl Shard {
         let session = self.by_id.get(&publisher).copied();
         let stream = match session.and_then(|index| self.desk(now, index)) {
             Some((session, _)) => session.stream,
-            None => self.feeders.get(&publisher).map(|f| f.stream),
+            None => self.feeders.by_id.get(&publisher).map(|f| f.stream),
         };
         let Some(stream) = stream.and_then(|s| self.router.stream_mut(s)) else { return };
         let inbox = stream.inbox.as_slice();

@@ -123,6 +123,10 @@ async fn vhost(State(state): State<Arc<AppState>>, Path(id): Path<String>) -> Re
 
 async fn streams(State(state): State<Arc<AppState>>, uri: Uri) -> Response {
     let mut streams = state.sessions.streams();
+    // A page wants to know of its own stream alone.
+    if let Some(key) = Query::new(uri.query().unwrap_or_default()).get("key") {
+        streams.retain(|stream| stream.key.as_str() == key);
+    }
     streams.sort_by(|a, b| a.key.cmp(&b.key));
     list(&state, "streams", &streams, &uri, objects::stream)
 }
@@ -186,6 +190,8 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "candidates": info.candidates,
         "http_port": info.http_port,
         "https_port": info.https_port,
+        "rtmp_port": info.rtmp_port,
+        "http_flv": settings.http_flv,
         "codecs": codecs,
         "prefer_codec": info.prefer_codec.map(Codec::rtp_name),
         "ice_servers": ice_servers,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use freshet_media::{Codec, MediaKind, StreamKey};
 
 use crate::engine::{
-    ClientSnapshot, LiveRequest, MetricsSnapshot, Protocol, OpenRequest, Opened, Patched, Refusal, Role, SessionToken, StreamSnapshot,
-    TrackSnapshot,
+    ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Protocol, Refusal, Role, SessionToken,
+    StreamSnapshot, TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
 use crate::live::LivePlayer;

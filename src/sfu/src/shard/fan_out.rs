@@ -1,0 +1,67 @@
+//! From a stream's inbox to its viewers, viewer by viewer, all packets of a batch next to each other.
+
+use std::sync::Arc;
+
+use super::Shard;
+use crate::packet::equalise;
+use crate::relay::RelayMessage;
+use crate::session::Session;
+use crate::subscriber::Outlet;
+
+/// How far the fan-out of the first dirty stream has got.
+#[derive(Debug, Default)]
+pub(super) struct FanOut {
+    /// The batch has been prepared and handed to other shards.
+    prepared: bool,
+    /// For each packet of the inbox.
+    padding: Vec<u8>,
+    next_subscriber: usize,
+}
+
+impl Shard {
+    /// Forwards to the next viewers. False when nothing is left to forward.
+    pub(super) fn fan_out_step(&mut self) -> bool {
+        let Some(stream) = self.router.dirty.front().copied() else { return false };
+        let Some(state) = self.router.stream_mut(stream) else {
+            self.finish_fan_out();
+            return true;
+        };
+        let Some(feed) = &state.feed else {
+            state.inbox.clear();
+            self.finish_fan_out();
+            return true;
+        };
+        if !std::mem::replace(&mut self.fan_out.prepared, true) {
+            equalise(&state.inbox, &mut self.fan_out.padding);
+            if !feed.wanted_by.is_empty() {
+                let packets: Arc<[_]> = state.inbox.as_slice().into();
+                for shard in &feed.wanted_by {
+                    let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
+                    self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
+                }
+            }
+        }
+        while let Some(viewer) = state.subscribers.get(self.fan_out.next_subscriber) {
+            if self.batch.is_full() {
+                return true;
+            }
+            self.fan_out.next_subscriber += 1;
+            let slot = self.slots.get_mut(viewer.slot as usize).filter(|s| s.generation == viewer.generation);
+            let session = slot.and_then(|s| s.session.as_deref_mut());
+            let Some((subscriber, path, status)) = session.and_then(Session::subscriber) else { continue };
+            let mut outlet = Outlet { batch: &mut self.batch, path, status, shard: &self.config.status };
+            for (packet, padding) in state.inbox.iter().zip(&self.fan_out.padding) {
+                subscriber.forward(packet, *padding, feed, &mut outlet);
+            }
+        }
+        state.inbox.clear();
+        self.finish_fan_out();
+        true
+    }
+
+    fn finish_fan_out(&mut self) {
+        self.router.dirty.pop_front();
+        self.fan_out.prepared = false;
+        self.fan_out.next_subscriber = 0;
+    }
+}
