@@ -6,6 +6,7 @@ import { runAll } from './lib/suite.mjs';
 import './groups/codecs.mjs';
 import './groups/sessions.mjs';
 import './groups/rtmp.mjs';
+import './groups/flv.mjs';
 import './groups/pages.mjs';
 import './groups/clients.mjs';
 import './groups/network.mjs';

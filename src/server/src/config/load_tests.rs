@@ -35,6 +35,8 @@ fn the_manual_shows_every_key_at_its_default() {
 fn the_task_files_are_valid() {
     let rtc = include_str!("../../../../conf/rtc.toml");
     let https = include_str!("../../../../conf/https.toml");
+    let rtmp2rtc = include_str!("../../../../conf/rtmp2rtc.toml");
+    assert!(with(rtmp2rtc, &[]).unwrap().rtmp2rtc.enabled);
     assert!(!with(rtc, &[]).unwrap().rtc.candidates.is_empty());
     assert!(with(https, &[]).unwrap().https.files.is_some());
 }

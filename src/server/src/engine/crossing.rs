@@ -52,6 +52,13 @@ struct Control {
     snapshot: Mutex<CrossingSnapshot>,
 }
 
+impl Control {
+    fn snapshot(&self) -> MutexGuard<'_, CrossingSnapshot> {
+        // Every field is written whole.
+        self.snapshot.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
 impl Crossings {
     pub(super) fn new(settings: Rtmp2Rtc) -> Crossings {
         Crossings { settings, running: Mutex::default() }
@@ -73,7 +80,14 @@ impl Crossings {
     pub(super) fn snapshot(&self, key: &StreamKey) -> Option<CrossingSnapshot> {
         let control = self.lock().get(key).cloned()?;
         let is_open = control.feed.load(Ordering::Relaxed) != 0;
-        is_open.then(|| control.snapshot.lock().unwrap_or_else(|e| e.into_inner()).clone())
+        is_open.then(|| control.snapshot().clone())
+    }
+
+    /// How many run, by what they do to the picture.
+    pub(super) fn by_mode(&self) -> Vec<(&'static str, usize)> {
+        let modes: Vec<&str> = self.lock().values().map(|c| c.snapshot().video).collect();
+        let count = |mode: VideoMode| modes.iter().filter(|m| **m == mode.as_str()).count();
+        [VideoMode::Pass, VideoMode::Transcode, VideoMode::Drop].map(|mode| (mode.as_str(), count(mode))).to_vec()
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<StreamKey, Arc<Control>>> {
@@ -341,7 +355,7 @@ impl Runner {
     fn note_load(&mut self, crossing: &Crossing) {
         let elapsed = self.load.at.elapsed();
         let (mode, note) = crossing.video_mode();
-        let mut snapshot = self.control.snapshot.lock().unwrap_or_else(|e| e.into_inner());
+        let mut snapshot = self.control.snapshot();
         if snapshot.video != mode.as_str() {
             let why = note.map(|n| format!(": {n}")).unwrap_or_default();
             warn!(stream = %self.control.stream.key(), "picture for WebRTC viewers: {}{why}", mode.as_str());

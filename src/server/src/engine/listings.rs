@@ -2,12 +2,12 @@
 
 use ahash::AHashMap;
 use freshet_media::MediaKind;
-use freshet_sfu::Format;
 use freshet_sfu::sdp::NegotiatedMedia;
+use freshet_sfu::{Format, SessionStatus};
 
 use super::live;
-use super::registry::{Link, Record};
-use super::types::{ClientSnapshot, MetricsSnapshot, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot};
+use super::registry::{Link, Record, Registry};
+use super::types::{ClientSnapshot, MetricsSnapshot, Protocol, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot};
 use super::{Engine, ShardHandle};
 
 impl Engine {
@@ -95,11 +95,29 @@ impl Engine {
             streams: registry.streams.values().filter(|s| s.publisher.is_some()).count(),
             publishers,
             viewers: registry.sessions.len() - publishers,
+            by_protocol: by_protocol(&registry),
+            live_recv_bytes: registry.past_live_bytes.0 + live_bytes(&registry, |s| s.recv_bytes.value()),
+            live_sent_bytes: registry.past_live_bytes.1 + live_bytes(&registry, |s| s.sent_bytes.value()),
+            crossings: self.crossings.by_mode(),
             sessions_opened: registry.opened,
             refused,
             closed,
         }
     }
+}
+
+fn by_protocol(registry: &Registry) -> Vec<(Protocol, Role, usize)> {
+    let mut counts: AHashMap<(Protocol, Role), usize> = AHashMap::new();
+    for record in registry.sessions.values() {
+        *counts.entry((record.protocol(), record.role)).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().map(|((protocol, role), count)| (protocol, role, count)).collect();
+    counts.sort_unstable_by_key(|(protocol, role, _)| (protocol.as_str(), *role == Role::Play));
+    counts
+}
+
+fn live_bytes(registry: &Registry, bytes: impl Fn(&SessionStatus) -> u64) -> u64 {
+    registry.sessions.values().filter(|r| r.live().is_some()).map(|r| bytes(&r.status)).sum()
 }
 
 fn tracks(publisher: &Record) -> Vec<TrackSnapshot> {

@@ -147,6 +147,8 @@ pub(super) struct Registry {
     by_client: AHashMap<String, SessionId>,
     pub(super) streams: AHashMap<StreamKey, StreamRecord>,
     pub(super) opened: u64,
+    /// Bytes of sessions of the frame plane that have ended: received, sent.
+    pub(super) past_live_bytes: (u64, u64),
     pub(super) closed: AHashMap<CloseReason, u64>,
     pub(super) refused: AHashMap<&'static str, u64>,
 }
@@ -215,6 +217,10 @@ impl Registry {
             self.by_token.remove(&link.token);
         }
         self.by_client.remove(&record.client_id);
+        if record.live().is_some() {
+            self.past_live_bytes.0 += record.status.recv_bytes.value();
+            self.past_live_bytes.1 += record.status.sent_bytes.value();
+        }
         if let Some(stream) = self.streams.get_mut(&record.key) {
             match record.role {
                 Role::Publish if stream.publisher == Some(id) => (stream.publisher, stream.live_since) = (None, None),

@@ -319,6 +319,14 @@ pub(crate) struct MetricsSnapshot {
     pub(crate) publishers: usize,
     /// Playing sessions.
     pub(crate) viewers: usize,
+    /// Sessions by what they speak and do.
+    pub(crate) by_protocol: Vec<(Protocol, Role, usize)>,
+    /// Bytes received from RTMP publishers since start.
+    pub(crate) live_recv_bytes: u64,
+    /// Bytes sent to RTMP and FLV players since start.
+    pub(crate) live_sent_bytes: u64,
+    /// Running crossings to WebRTC, by what they do to the picture.
+    pub(crate) crossings: Vec<(&'static str, usize)>,
     /// Sessions since start.
     pub(crate) sessions_opened: u64,
     /// Refused requests by kind of refusal.

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::{AppState, Routes, VERSION, system};
-use crate::engine::{MetricsSnapshot, ShardSnapshot};
+use crate::engine::{MetricsSnapshot, Role, ShardSnapshot};
 
 pub(super) fn routes() -> Routes {
     Router::new()
@@ -81,9 +81,26 @@ const DROPS: [DropCounter; 6] = [
 fn media(page: &mut Page, metrics: &MetricsSnapshot) {
     page.family("freshet_streams", Kind::Gauge, "Streams that have a publisher.");
     page.sample(&[], metrics.streams);
-    page.family("freshet_sessions", Kind::Gauge, "WebRTC sessions.");
+    page.family("freshet_sessions", Kind::Gauge, "Publishers and players of all protocols.");
     page.sample(&[("role", &"publish")], metrics.publishers);
     page.sample(&[("role", &"play")], metrics.viewers);
+    page.family("freshet_clients", Kind::Gauge, "Publishers and players, by protocol.");
+    for (protocol, role, count) in &metrics.by_protocol {
+        let role = if *role == Role::Publish { "publish" } else { "play" };
+        page.sample(&[("protocol", &protocol.as_str()), ("role", &role)], count);
+    }
+    page.family("freshet_live_recv_bytes_total", Kind::Counter, "Bytes received from RTMP publishers.");
+    page.sample(&[], metrics.live_recv_bytes);
+    page.family("freshet_live_sent_bytes_total", Kind::Counter, "Bytes sent to RTMP and FLV players.");
+    page.sample(&[], metrics.live_sent_bytes);
+    page.family(
+        "freshet_rtmp2rtc",
+        Kind::Gauge,
+        "Streams that cross from RTMP to WebRTC, by what is done to the picture.",
+    );
+    for (mode, count) in &metrics.crossings {
+        page.sample(&[("video", mode)], count);
+    }
     page.family("freshet_sessions_opened_total", Kind::Counter, "Sessions opened since the start.");
     page.sample(&[], metrics.sessions_opened);
     page.family("freshet_sessions_closed_total", Kind::Counter, "Sessions ended, by reason.");
@@ -117,9 +134,9 @@ fn media(page: &mut Page, metrics: &MetricsSnapshot) {
     page.family("srs_clients", Kind::Gauge, "All sessions, under the name of SRS.");
     page.sample(&[], metrics.publishers + metrics.viewers);
     page.family("srs_receive_bytes_total", Kind::Counter, "Bytes received, under the name of SRS.");
-    page.sample(&[], metrics.shards.iter().map(|shard| shard.recv_bytes).sum::<u64>());
+    page.sample(&[], metrics.shards.iter().map(|shard| shard.recv_bytes).sum::<u64>() + metrics.live_recv_bytes);
     page.family("srs_send_bytes_total", Kind::Counter, "Bytes sent, under the name of SRS.");
-    page.sample(&[], metrics.shards.iter().map(|shard| shard.sent_bytes).sum::<u64>());
+    page.sample(&[], metrics.shards.iter().map(|shard| shard.sent_bytes).sum::<u64>() + metrics.live_sent_bytes);
 }
 
 #[derive(Clone, Copy)]
