@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from urllib.parse import urljoin
 
 import aiohttp
@@ -26,6 +27,8 @@ WIDTH, HEIGHT = 256, 192
 CLOCKS = {'video': 90_000, 'audio': stamp.RATE}
 WINDOW = 240
 BEEP = numpy.exp(-2j * numpy.pi * 1000 * numpy.arange(WINDOW) / stamp.RATE)
+# What comes at first is cached, and its time is compressed.
+START_SECONDS = 2.5
 reports = {'video': [], 'audio': []}
 
 
@@ -44,14 +47,14 @@ def listen_to_reports():
 
 
 async def flashes(track, found):
-    lit = None
+    lit, began = None, time.monotonic()
     try:
         while True:
             frame = await track.recv()
             picture = frame.reformat(width=WIDTH, height=HEIGHT, format='rgb24').to_ndarray()
             # The middle of row 9, column 3.
             now = bool(picture[int(9.5 * HEIGHT / stamp.ROWS), int(3.5 * WIDTH / stamp.COLUMNS)].mean() > 127)
-            if lit is False and now:
+            if lit is False and now and time.monotonic() - began > START_SECONDS:
                 found.append(frame.pts)
             lit = now
     except MediaStreamError:

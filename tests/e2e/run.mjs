@@ -7,6 +7,8 @@ import './groups/codecs.mjs';
 import './groups/sessions.mjs';
 import './groups/rtmp.mjs';
 import './groups/flv.mjs';
+import './groups/rtmp-rules.mjs';
+import './groups/rtmp-rude.mjs';
 import './groups/pages.mjs';
 import './groups/clients.mjs';
 import './groups/network.mjs';

@@ -24,9 +24,6 @@ pub const AUDIO_CLOCK_HZ: u32 = 48_000;
 /// Clock of pictures, whatever their codec.
 pub const VIDEO_CLOCK_HZ: u32 = 90_000;
 
-/// Where sequence numbers begin: room for packets before the first one, as for reordered ones.
-const FIRST_SEQ: u64 = 1 << 32;
-
 /// How far before the live edge sound begins: what decoder and encoder need to be in full swing there.
 const SOUND_STARTS_WITHIN: Duration = Duration::from_millis(300);
 
@@ -44,8 +41,6 @@ pub struct CrossingOptions {
 pub struct Packet {
     /// Sound or picture.
     pub kind: MediaKind,
-    /// Sequence number of its track, roll-overs counted.
-    pub seq: u64,
     /// RTP time.
     pub timestamp: u32,
     /// The last packet of a picture.
@@ -72,27 +67,23 @@ pub enum CrossingError {
     Video(String),
 }
 
-/// Numbers a track's packets.
+/// Gives a track's packets their RTP times.
 #[derive(Debug)]
 struct Track {
     kind: MediaKind,
     base: u32,
     clock_hz: u32,
-    next_seq: u64,
 }
 
 impl Track {
     fn new(kind: MediaKind, base: u32) -> Track {
         let clock_hz = if kind == MediaKind::Video { VIDEO_CLOCK_HZ } else { AUDIO_CLOCK_HZ };
-        Track { kind, base, clock_hz, next_seq: FIRST_SEQ }
+        Track { kind, base, clock_hz }
     }
 
-    fn packet(&mut self, pts: MediaTime, payload: RtpPayload) -> Packet {
-        let seq = self.next_seq;
-        self.next_seq += 1;
+    fn packet(&self, pts: MediaTime, payload: RtpPayload) -> Packet {
         Packet {
             kind: self.kind,
-            seq,
             timestamp: rtp_timestamp(pts, self.clock_hz, self.base),
             marker: payload.marker,
             opens_keyframe: payload.opens_keyframe,
@@ -154,7 +145,7 @@ impl Crossing {
     fn push_audio(&mut self, frame: &Frame, out: &mut Vec<Packet>) -> Result<(), CrossingError> {
         let options = OpusOptions { bitrate_bps: self.options.opus_bitrate_bps };
         let transcoder = self.audio.get_or_insert_with(|| AudioToOpus::new(options));
-        let track = &mut self.audio_track;
+        let track = &self.audio_track;
         let pushed = transcoder.push(frame, &mut |packet| {
             let payload = RtpPayload { payload: packet.data[..].into(), marker: false, opens_keyframe: false };
             out.push(track.packet(packet.pts, payload));

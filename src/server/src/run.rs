@@ -122,6 +122,9 @@ impl Server {
                 "HTTPS is off: browsers give camera and microphone only to pages on this machine, unless a proxy adds TLS"
             ),
         }
+        if config.rtmp.enabled && config.rtmp2rtc.enabled && !freshet_bridge::transcode::H264_HAS_ASSEMBLY {
+            warn!("built without nasm: removing B-frames for browsers takes more than twice the time it could");
+        }
         if let Some(address) = self.rtmp_addresses.first() {
             info!("publish with OBS or ffmpeg to rtmp://{}/live/NAME", self.reachable_form(*address));
         }
@@ -381,6 +384,7 @@ mod tests {
         config.http.listen = vec![one];
         config.https.listen = vec![one];
         config.rtc.tcp = false;
+        config.rtmp.enabled = false;
         let free = Listeners::bind(&config).unwrap();
         assert_eq!(free.0.len(), 2, "port 0 is another port each time");
         let port = free.addresses(Purpose::Http)[0];

@@ -111,7 +111,7 @@ export async function live(server, name, publisher, { video = true, audio = true
   return until(`${name} is live`, 15_000, async () => {
     if (over) throw new Error(`the publisher has ended: ${over.log ?? over.stderr ?? over.message}`);
     const stream = await streamOf(server, name);
-    return stream?.publish.active && (!video || stream.video) && (!audio || stream.audio) && stream.frames > 0 && stream;
+    return stream?.publish.active && (!video || stream.video) && (!audio || stream.audio) && stream;
   });
 }
 

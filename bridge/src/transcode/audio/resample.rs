@@ -3,7 +3,7 @@
 //! A polyphase windowed sinc of linear phase. Written here rather than taken from a crate for three properties that
 //! belong together: its position is known to a fraction of a sample at any time (so that time stamps can follow from
 //! sample counts), the ratio may be bent from one sample to the next without a seam (clock drift), and 48 kHz that
-//! needs no bending passes through bit-exactly at no cost. It is also cheaper than the FFT resampler that was tried.
+//! needs no bending passes through bit-exactly at no cost.
 
 use std::f64::consts::PI;
 

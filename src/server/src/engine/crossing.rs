@@ -27,6 +27,8 @@ use crate::udp::thread_cpu_time;
 
 /// Longest sleep of a crossing's thread: how late it notices that the last viewer has left.
 const MAX_SLEEP: Duration = Duration::from_millis(200);
+/// Where sequence numbers begin: room for packets before the first one, as for reordered ones.
+const FIRST_SEQ: u64 = 1 << 32;
 /// Frames that are read at once.
 const READ_FRAMES: usize = 256;
 /// Packets that are posted at once: a keyframe's.
@@ -168,7 +170,13 @@ struct Passage {
 struct Feed {
     id: SessionId,
     shard: ShardId,
-    tracks: Vec<MediaKind>,
+    tracks: Vec<FeedTrack>,
+}
+
+/// One of its tracks.
+struct FeedTrack {
+    kind: MediaKind,
+    next_seq: u64,
 }
 
 /// Processor time of the thread.
@@ -258,14 +266,14 @@ impl Runner {
         let mut crossing = Crossing::new(options, bases);
         crossing.inspect(&backlog);
         let formats = crossing_formats(&tracks);
-        let kinds: Vec<MediaKind> = formats.iter().map(|(kind, _)| *kind).collect();
+        let tracks = formats.iter().map(|(kind, _)| FeedTrack { kind: *kind, next_seq: FIRST_SEQ }).collect();
         let zero = engine.epoch.wall(Instant::now()) - newest.micros();
         let clock =
-            |kind: &MediaKind| ClockReference { rtp: bases[usize::from(*kind == MediaKind::Video)], wall: zero };
+            |track: &FeedTrack| ClockReference { rtp: bases[usize::from(track.kind == MediaKind::Video)], wall: zero };
         let feed = Feed {
             id: SessionId(engine.next_id.fetch_add(1, Ordering::Relaxed)),
             shard: engine.shard_of(stream.key()),
-            tracks: kinds,
+            tracks,
         };
         let params = FeedParams {
             id: feed.id,
@@ -327,27 +335,32 @@ impl Runner {
         self.note_load(&passage.crossing);
     }
 
-    fn post(&self, engine: &Engine, passage: &Passage, newest: MediaTime, packets: &mut Vec<Packet>) {
-        let feed = &passage.feed;
+    fn post(&self, engine: &Engine, passage: &mut Passage, newest: MediaTime, packets: &mut Vec<Packet>) {
         // Re-encoded pictures are live ones, even if they are made of cached ones.
-        let cached = passage.in_backlog && passage.crossing.video_mode().0 != VideoMode::Transcode;
-        let fed: Vec<FeedPacket> = packets
-            .drain(..)
-            .filter_map(|p| {
-                let track = feed.tracks.iter().position(|kind| *kind == p.kind)? as u8;
-                Some(FeedPacket {
-                    track,
-                    seq: p.seq,
-                    timestamp: p.timestamp,
-                    marker: p.marker,
-                    opens_keyframe: p.opens_keyframe,
-                    age: newest.since(p.pts),
-                    payload: p.payload,
-                    cached: cached && p.kind == MediaKind::Video,
-                })
-            })
-            .collect();
+        let is_cached = passage.in_backlog && passage.crossing.video_mode().0 != VideoMode::Transcode;
+        let feed = &mut passage.feed;
+        let before: Vec<u64> = feed.tracks.iter().map(|t| t.next_seq).collect();
+        let mut fed = Vec::with_capacity(packets.len());
+        for p in packets.drain(..) {
+            let Some(track) = feed.tracks.iter().position(|t| t.kind == p.kind) else { continue };
+            let seq = feed.tracks[track].next_seq;
+            feed.tracks[track].next_seq += 1;
+            fed.push(FeedPacket {
+                track: track as u8,
+                seq,
+                timestamp: p.timestamp,
+                marker: p.marker,
+                opens_keyframe: p.opens_keyframe,
+                age: newest.since(p.pts),
+                payload: p.payload,
+                cached: is_cached && p.kind == MediaKind::Video,
+            });
+        }
         if !fed.is_empty() && !engine.post(feed.shard, Mail::Command(Command::Feed { id: feed.id, packets: fed })) {
+            // Their numbers are given again: a hole would be asked for in vain.
+            for (track, seq) in feed.tracks.iter_mut().zip(before) {
+                track.next_seq = seq;
+            }
             warn!(stream = %self.control.stream.key(), "a media thread does not keep up: packets for WebRTC viewers are lost");
         }
     }

@@ -78,6 +78,7 @@ impl Engine {
                 loss_permille: r.status.loss_permille(),
                 nacks: r.status.nacks.value(),
                 plis: r.status.keyframe_requests.value(),
+                budgets: r.status.budgets.value(),
             })
             .collect()
     }
@@ -157,6 +158,7 @@ fn shard_snapshot(shard: &ShardHandle) -> ShardSnapshot {
         nacks: s.nacks.value(),
         keyframe_requests: s.keyframe_requests.value(),
         keyframe_requests_sent: s.keyframe_requests_sent.value(),
+        budgets: s.budgets.value(),
         drop_stranger: s.drop_stranger.value(),
         drop_stun: s.drop_stun.value(),
         drop_malformed: s.drop_malformed.value(),

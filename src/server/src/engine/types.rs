@@ -265,6 +265,8 @@ pub(crate) struct ClientSnapshot {
     pub(crate) nacks: u64,
     /// Keyframe requests: received from a viewer, sent to a publisher.
     pub(crate) plis: u64,
+    /// How often a viewer's picture had to be thinned to what its link carries.
+    pub(crate) budgets: u64,
 }
 
 /// Counters of one shard since start.
@@ -294,6 +296,8 @@ pub(crate) struct ShardSnapshot {
     pub(crate) keyframe_requests: u64,
     /// Keyframe requests sent to publishers.
     pub(crate) keyframe_requests_sent: u64,
+    /// Viewers' pictures that were thinned to what their link carries.
+    pub(crate) budgets: u64,
     /// Dropped: datagram from an address that has no session.
     pub(crate) drop_stranger: u64,
     /// Dropped: STUN that names no session or fails its integrity check.

@@ -52,7 +52,7 @@ async fn metrics(State(state): State<Arc<AppState>>) -> Response {
 /// Name, help text and value of a counter that every shard keeps.
 type ShardCounter = (&'static str, &'static str, fn(&ShardSnapshot) -> u64);
 
-const SHARD_COUNTERS: [ShardCounter; 11] = [
+const SHARD_COUNTERS: [ShardCounter; 12] = [
     ("freshet_recv_packets_total", "Datagrams received.", |shard| shard.recv_packets),
     ("freshet_recv_bytes_total", "Bytes received.", |shard| shard.recv_bytes),
     ("freshet_sent_packets_total", "Datagrams sent.", |shard| shard.sent_packets),
@@ -63,6 +63,7 @@ const SHARD_COUNTERS: [ShardCounter; 11] = [
     ("freshet_retransmitted_packets_total", "RTP packets sent again.", |shard| shard.retransmitted_packets),
     ("freshet_nacked_packets_total", "Packets that viewers reported lost.", |shard| shard.nacks),
     ("freshet_keyframe_requests_total", "Keyframe requests of viewers.", |shard| shard.keyframe_requests),
+    ("freshet_thinned_viewers_total", "Viewers whose picture was thinned to what their link carries.", |s| s.budgets),
     ("freshet_keyframe_requests_sent_total", "Keyframe requests to publishers.", |shard| shard.keyframe_requests_sent),
 ];
 

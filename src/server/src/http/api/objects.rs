@@ -171,6 +171,7 @@ pub(super) fn client(client: &ClientSnapshot) -> Value {
         "loss_permille": client.loss_permille,
         "nacks": client.nacks,
         "plis": client.plis,
+        "thinned": client.budgets,
     })
 }
 

@@ -98,6 +98,7 @@ impl Sessions for FakeSessions {
             loss_permille: 3,
             nacks: 1,
             plis: 2,
+            budgets: 0,
         }]
     }
 
