@@ -49,7 +49,9 @@ class Viewer:
             self.unreadable += 1
             return
         if self.last_n is not None:
-            self.skipped += max(0, ((seen['n'] - self.last_n) & 0xFFFF) - 1)
+            step = (seen['n'] - self.last_n) & 0xFFFF
+            # A counter that goes back is another publisher's.
+            self.skipped += step - 1 if 1 < step < 0x8000 else 0
         self.last_n = seen['n']
         if now - self.first >= self.warmup:
             self.ages.append(seen['age'])

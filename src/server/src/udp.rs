@@ -106,6 +106,11 @@ impl MediaSocket {
         self.offload.load(Ordering::Relaxed)
     }
 
+    /// From here on every datagram is a message of its own.
+    pub(crate) fn give_up_offload(&self) {
+        self.offload.store(false, Ordering::Relaxed);
+    }
+
     /// Waits until a datagram is there, `wake` is readable, or the time is over.
     pub(crate) fn wait(&self, wake: BorrowedFd<'_>, timeout: Duration) {
         let mut fds =
@@ -151,7 +156,7 @@ impl MediaSocket {
                     match error.raw_os_error() {
                         // No offload on this path: split from here on, and this message once more.
                         Some(libc::EIO | libc::EMSGSIZE | libc::EINVAL) if message.segments() > 1 => {
-                            self.offload.store(false, Ordering::Relaxed);
+                            self.give_up_offload();
                             let rest: Vec<Message> = buffers.pending.split_off(at);
                             rest.into_iter().for_each(|m| self.push(&mut buffers.pending, m));
                         }
@@ -521,7 +526,7 @@ mod tests {
     #[test]
     fn without_offload_the_same_datagrams_arrive() {
         let socket = &bind(any_port("127.0.0.1"), 1).unwrap()[0];
-        socket.offload.store(false, Ordering::Relaxed);
+        socket.give_up_offload();
         let peer = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
         send(socket, peer.local_addr().unwrap(), "127.0.0.1".parse().unwrap(), &[100, 100, 50]);
         assert_eq!(received(&peer, 3).iter().map(|r| r.0).collect::<Vec<_>>(), [100, 100, 50]);

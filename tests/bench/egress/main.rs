@@ -1,6 +1,9 @@
 //! `cargo bench -p freshet-tests --bench egress-bench`: the sending half of the server against str0m's own and against
 //! the floor, in one run, on one thread, in processor time.
 //!
+//! `StreamTx` sends twice: every datagram as a message of its own, as a server on it would without this one's batches, and
+//! in this one's batches.
+//!
 //! Where packets go: into memory only (`--sink memory`), to loopback addresses that nobody reads (`--sink loopback`), or
 //! to a network that only takes (`--sink 10.99.0.0 --source 10.99.0.1` in a name space with an `ifb` device, see
 //! `docs/limits.md`). The shard, its sessions and the socket are the server's; nothing here is part of the product.
@@ -84,20 +87,38 @@ fn main() -> anyhow::Result<()> {
         Err(_) => (Ipv4Addr::new(127, 1, 0, 0), sink.port),
     };
     let socket = udp::bind(SocketAddr::from((source, 0)), 1)?.remove(0);
+    let plain = udp::bind(SocketAddr::from((source, 0)), 1)?.remove(0);
+    plain.give_up_offload();
     let addresses = Addresses { server: socket.local_addr()?, viewers: (base, port) };
-    let mut out = Outlet { socket: (!memory_only).then_some(socket), buffers: SendBuffers::new() };
+    let outlet = |socket: MediaSocket| Outlet { socket: (!memory_only).then_some(socket), buffers: SendBuffers::new() };
+    let mut out = Outlets { segmented: outlet(socket), plain: outlet(plain) };
     println!(
         "sink {}, {PAYLOAD_BYTES} B payload, median of {} [least..most], ns of thread CPU per packet",
         args.sink, args.repetitions
     );
     println!(
-        "{:>7} {:>5}  {:>22} {:>22} {:>22} {:>8} {:>8} {:>7}",
-        "viewers", "batch", "shard", "StreamTx", "floor", "/StreamTx", "floor/", "p99 ms"
+        "{:>7} {:>5}  {:>22} {:>22} {:>22} {:>22} {:>8} {:>10} {:>8} {:>7}",
+        "viewers",
+        "batch",
+        "shard",
+        "StreamTx",
+        "StreamTx segmented",
+        "floor",
+        "/plain",
+        "/segmented",
+        "floor/",
+        "p99 ms"
     );
     for viewers in &args.viewers {
         measure(&args, *viewers, addresses, &mut out)?;
     }
     Ok(())
+}
+
+/// With and without segmentation offload.
+struct Outlets {
+    segmented: Outlet,
+    plain: Outlet,
 }
 
 /// Sends a batch, unless it is to stay in memory.
@@ -112,7 +133,8 @@ impl Outlet {
     }
 }
 
-fn measure(args: &Args, viewers: u32, addresses: Addresses, out: &mut Outlet) -> anyhow::Result<()> {
+fn measure(args: &Args, viewers: u32, addresses: Addresses, outlets: &mut Outlets) -> anyhow::Result<()> {
+    let Outlets { segmented: out, plain } = outlets;
     let mut stage = Stage::new(addresses)?;
     let mut ours = Source::default();
     stage.join()?;
@@ -139,7 +161,7 @@ fn measure(args: &Args, viewers: u32, addresses: Addresses, out: &mut Outlet) ->
     let mut others = if args.ours_only { None } else { Some(Others::new(viewers, args.tuned, addresses)?) };
     for batch in &args.batch {
         let rounds = (args.packets / u64::from(viewers) / *batch as u64).max(4);
-        let mut figures: [Vec<f64>; 3] = Default::default();
+        let mut figures: [Vec<f64>; 4] = Default::default();
         let mut delays = Vec::new();
         for _ in 0..args.repetitions {
             let mut usage = Usage::default();
@@ -149,14 +171,16 @@ fn measure(args: &Args, viewers: u32, addresses: Addresses, out: &mut Outlet) ->
             figures[0].push((usage.shard + usage.send).as_nanos() as f64 / usage.packets as f64);
             delays.push(usage.p99_delay().as_secs_f64() * 1e3);
             if let Some(others) = &mut others {
-                figures[1].push(others.stream_tx(rounds / 2, *batch, out)?);
-                figures[2].push(others.floor(rounds, *batch, out)?);
+                figures[1].push(others.stream_tx(rounds / 2, *batch, plain)?);
+                figures[2].push(others.stream_tx(rounds / 2, *batch, out)?);
+                figures[3].push(others.floor(rounds, *batch, out)?);
             }
         }
-        let [shard, stream_tx, floor] = figures.map(Spread::new);
-        let (to_stream_tx, of_floor) = (shard.median / stream_tx.median, floor.median / shard.median);
+        let [shard, plain_tx, stream_tx, floor] = figures.map(Spread::new);
+        let (to_plain, to_segmented) = (shard.median / plain_tx.median, shard.median / stream_tx.median);
+        let of_floor = floor.median / shard.median;
         println!(
-            "{viewers:>7} {batch:>5}  {shard} {stream_tx} {floor} {to_stream_tx:>8.2} {of_floor:>8.2} {:>7.2}",
+            "{viewers:>7} {batch:>5}  {shard} {plain_tx} {stream_tx} {floor} {to_plain:>8.2} {to_segmented:>10.2} {of_floor:>8.2} {:>7.2}",
             Spread::new(delays).median
         );
     }

@@ -77,7 +77,10 @@ async function relay(server, name, file, options) {
   const { code, stderr } = await publishing.ended;
   assert.equal(code, 0, stderr);
   await sleep(1000);
-  const lists = async some => Promise.all(some.map(async one => packets((await one.stop()).stdout)));
+  // An interrupted FFmpeg loses what it has not written yet; one whose stream ends writes it.
+  const { clients } = await server.api('/api/v1/clients/?count=1000');
+  await Promise.all(clients.filter(one => one.name === name).map(one => fetch(`${server.local}/api/v1/clients/${one.id}`, { method: 'DELETE' })));
+  const lists = async some => Promise.all(some.map(async one => packets((await one.ended).stdout)));
   return { source, whole: await lists(recorders), late: await lists(late) };
 }
 
@@ -117,7 +120,7 @@ group('flv', setup, [
     await publisher.stop();
     await sleep(500);
     const length = Math.min(http.length, ws.length);
-    assert.ok(length > 100_000, `${http.length} bytes over HTTP, ${ws.length} over WebSocket: ${ws.error}`);
+    assert.ok(length > 30_000, `${http.length} bytes over HTTP, ${ws.length} over WebSocket: ${ws.error}`);
     assert.ok(http.bytes().subarray(0, length).equals(ws.bytes().subarray(0, length)), 'the bytes differ');
     assert.ok(Math.abs(http.length - ws.length) < 10_000, `${http.length} bytes over HTTP, ${ws.length} over WebSocket`);
     const { hasAudio, hasVideo, tags } = http.tags();
@@ -160,8 +163,9 @@ group('flv', setup, [
     const { tags } = await tagsOf(player, tags => tags.length > 10, 'ten tags');
     const took = Date.now() - began;
     const media = tags.filter(tag => tag.kind !== 'script');
-    assert.ok(media.slice(0, 2).every(tag => tag.isHeader), `first tags: ${media.slice(0, 3).map(tag => `${tag.kind} ${tag.body.subarray(0, 2).toString('hex')}`)}`);
-    assert.ok(media.find(tag => tag.kind === 'video' && !tag.isHeader).keyframe, 'the first picture is a keyframe');
+    const [picture, sound] = ['video', 'audio'].map(kind => media.filter(tag => tag.kind === kind));
+    assert.ok(picture[0].isHeader && picture[1].keyframe, 'pictures start with a decoder configuration and a keyframe');
+    assert.ok(sound[0].isHeader && !sound[1].isHeader, 'sound starts with a decoder configuration');
     assert.ok(took < 1500, `ten tags after ${took} ms`);
     await publisher.stop();
     return `ten tags after ${took} ms`;

@@ -35,15 +35,16 @@ export function newerFfmpeg() {
   return newest;
 }
 
-/** Runs FFmpeg; `{ stop(signal), ended, stderr() }`, where `ended` gives `{ code, stdout, stderr }`. */
+/** Runs FFmpeg; `{ stop(), ended }`, where `ended` gives `{ code, stdout, stderr }`. */
 export function ffmpeg(words, { newer = false } = {}) {
   const child = start(newer ? newerFfmpeg() : 'ffmpeg', ['-hide_banner', '-nostdin', '-loglevel', 'warning', '-y', ...words]);
   return {
     ended: child.ended,
-    stderr: () => child.text.stderr,
-    stdout: () => child.text.stdout,
-    stop(signal = 'SIGINT') {
-      child.kill(signal);
+    /** As Ctrl-C does: the first one is heard between packets, the second one while it waits for one. */
+    async stop() {
+      child.kill('SIGINT');
+      if (await Promise.race([child.ended, sleep(300)])) return child.ended;
+      child.kill('SIGINT');
       return child.ended;
     },
   };

@@ -387,6 +387,7 @@ impl Runner {
 fn has_news(inner: &crate::live::Inner, passage: Option<&Passage>) -> bool {
     match passage {
         Some(passage) => passage.turn != inner.publishers || !inner.is_live || inner.fanout.has_more(&passage.cursor),
-        None => false,
+        // It can be opened.
+        None => inner.is_live && inner.fanout.is_settled(),
     }
 }
