@@ -11,7 +11,7 @@ use freshet_sfu::sdp::{Negotiated, Offer, VideoPreference, negotiate};
 use freshet_sfu::{
     BindingRequest, Command, Credentials, Epoch, Identity, Input, Lobby, Path, Protocol, RelayMessage, Session,
     SessionId, SessionLimits, SessionParams, SessionStatus, Shard, ShardConfig, ShardEvent, ShardId, ShardStatus,
-    Whereabouts,
+    Tapped, Whereabouts,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) clients: Vec<Client>,
     pub(crate) events: Vec<(Instant, ShardEvent)>,
+    /// What taps have yielded.
+    pub(crate) tapped: Vec<(Instant, SessionId, Tapped)>,
     pub(crate) checks: Vec<Check>,
     /// Media datagrams from the server to these addresses are noted.
     pub(crate) watched: HashMap<SocketAddr, Vec<Instant>>,
@@ -140,6 +142,7 @@ impl World {
             lobby,
             clients: Vec::new(),
             events: Vec::new(),
+            tapped: Vec::new(),
             checks: Vec::new(),
             watched: HashMap::new(),
             steering: HashMap::new(),
@@ -430,6 +433,9 @@ impl World {
             if !dropped {
                 self.schedule(now, Happening::Relay { to, message });
             }
+        }
+        while let Some((of, tapped)) = self.seats[i].shard.poll_tap() {
+            self.tapped.push((now, of, tapped));
         }
         while let Some(event) = self.seats[i].shard.poll_event() {
             self.events.push((now, event));

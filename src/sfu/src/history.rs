@@ -153,6 +153,13 @@ impl History {
         Some((start..end).filter_map(move |seq| self.get(now, layer, seq)))
     }
 
+    /// What is kept of the packets that arrived at `arrival` or later, in no particular order.
+    pub(crate) fn since(&self, now: Instant, arrival: Instant) -> impl Iterator<Item = &RtpPacket> {
+        let layer = self.newest.map(|n| n.layer);
+        let is_fresh = move |p: &&RtpPacket| p.arrival >= arrival && Some(p.layer) == layer && self.keeps(now, p);
+        self.slots.iter().flatten().filter(is_fresh)
+    }
+
     /// The first and the last packet of the [`backlog`](Self::backlog).
     pub(crate) fn backlog_ends(&self, now: Instant, end: Option<u64>) -> Option<(&RtpPacket, &RtpPacket)> {
         let (start, layer, end) = self.backlog_range(now, end)?;
@@ -269,6 +276,8 @@ mod tests {
         assert_eq!(seqs(None), Some(vec![4, 5, 6, 8]));
         assert_eq!(seqs(Some(8)), Some(vec![4, 5, 6]));
         assert_eq!(seqs(Some(4)), None);
+        assert_eq!(history.since(now, now).count(), 7);
+        assert_eq!(history.since(now, now + MAX_AGE).count(), 0);
         assert!(history.backlog(now + MAX_AGE * 2, None).is_none());
     }
 

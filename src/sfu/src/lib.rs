@@ -13,6 +13,8 @@
 //! start from the last keyframe and catch up with the live edge; one whose link cannot carry the stream is sent whole
 //! pictures as far as they fit.
 //!
+//! The server may have a publisher's packets as well ([`Command::Tap`]), to make another protocol's media of them.
+//!
 //! What it does not do: rooms, recording, other protocols than WebRTC, estimating bandwidth towards viewers.
 
 #![forbid(unsafe_code)]
@@ -41,6 +43,7 @@ mod shard;
 mod srtp;
 mod status;
 mod subscriber;
+mod tap;
 mod throttle;
 mod transport;
 mod vp8;
@@ -56,4 +59,5 @@ pub use relay::{RelayMessage, SessionId, ShardId, TrackInfo};
 pub use session::{CloseReason, Session, SessionLimits, SessionParams};
 pub use shard::{Command, Input, Shard, ShardConfig, ShardEvent};
 pub use status::{Counter, SessionStatus, ShardStatus, TrackStatus};
+pub use tap::Tapped;
 pub use transport::{BindingRequest, Credentials, Identity, IdentityError, TransportError};

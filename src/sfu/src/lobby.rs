@@ -101,6 +101,14 @@ impl Lobby {
         }
     }
 
+    /// The shard of a session, [`None`] while it waits and when it has ended.
+    pub fn home(&self, id: SessionId) -> Option<ShardId> {
+        match self.lock().places.get(&id)?.state {
+            State::Seated(shard) => Some(shard),
+            State::Waiting(_) => None,
+        }
+    }
+
     /// Ends a session that waits; one that is seated has to be ended by its shard.
     pub fn withdraw(&self, id: SessionId) -> Whereabouts {
         let mut inner = self.lock();

@@ -70,6 +70,8 @@ struct PayloadType {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) info: Arc<[TrackInfo]>,
+    /// The server wants the packets as well (`tap`).
+    pub(crate) tapped: bool,
     tracks: Vec<Track>,
     payload_types: Box<[Option<PayloadType>; 128]>,
     bindings: Vec<Binding>,
@@ -110,6 +112,7 @@ impl Publisher {
             .all(|m| !offer.media[m.index].ssrc_lines.is_empty() || m.extension_id(extension::MID).is_some());
         Publisher {
             info: info.into(),
+            tapped: false,
             tracks,
             payload_types,
             bindings: Vec::new(),

@@ -14,6 +14,7 @@ use crate::patience::Lateness;
 use crate::relay::{RelayMessage, SessionId, ShardId, TrackInfo};
 use crate::sender::Supply;
 use crate::shard::SessionIndex;
+use crate::tap::TapQueue;
 
 /// A reference that is further from a packet's arrival is about another encoder's RTP times.
 const MAX_CLOCK_ERROR_MICROS: UnixMicros = 5_000_000;
@@ -96,6 +97,8 @@ pub(crate) struct Feed {
     pub(crate) states: Vec<TrackState>,
     /// Other shards that want the packets.
     pub(crate) wanted_by: Vec<ShardId>,
+    /// The server wants them as well.
+    pub(crate) tapped: bool,
 }
 
 /// One stream.
@@ -109,6 +112,8 @@ pub(crate) struct StreamState {
     generations: u32,
     /// Packets that came in since the last fan-out.
     pub(crate) inbox: Vec<RtpPacket>,
+    /// How many of these the tap has had.
+    pub(crate) inbox_tapped: usize,
 }
 
 /// The streams of a shard.
@@ -121,6 +126,8 @@ pub(crate) struct Router {
     pub(crate) dirty: VecDeque<StreamIndex>,
     /// Messages for other shards.
     pub(crate) outbox: Vec<(ShardId, RelayMessage)>,
+    /// What taps have yielded.
+    pub(crate) tapped: TapQueue,
 }
 
 impl Router {
@@ -130,6 +137,11 @@ impl Router {
 
     pub(crate) fn stream_mut(&mut self, index: StreamIndex) -> Option<&mut StreamState> {
         self.streams.get_mut(index.0)?.as_mut()
+    }
+
+    /// A stream and where its tap leads.
+    pub(crate) fn tapping(&mut self, index: StreamIndex) -> Option<(&mut StreamState, &mut TapQueue)> {
+        Some((self.streams.get_mut(index.0)?.as_mut()?, &mut self.tapped))
     }
 
     pub(crate) fn find(&self, key: &StreamKey) -> Option<StreamIndex> {
@@ -148,6 +160,7 @@ impl Router {
             feed: None,
             generations: 0,
             inbox: Vec::new(),
+            inbox_tapped: 0,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -186,12 +199,16 @@ impl Router {
 
     /// Takes a packet of the stream's present publisher for the next fan-out.
     pub(crate) fn accept(&mut self, index: StreamIndex, publisher: SessionId, packet: RtpPacket, epoch: &Epoch) {
-        let Some(stream) = self.stream_mut(index) else { return };
+        let Some(stream) = self.streams.get_mut(index.0).and_then(Option::as_mut) else { return };
         let Some(feed) = stream.feed.as_mut().filter(|f| f.publisher == publisher) else { return };
         let track = usize::from(packet.track);
         let format = feed.tracks.get(track).and_then(|t| t.formats.get(usize::from(packet.format)));
         let (Some(state), Some(format)) = (feed.states.get_mut(track), format) else { return };
+        let known = state.reference;
         state.note(&packet, format.clock_hz, epoch);
+        if let Some(reference) = state.reference.filter(|r| feed.tapped && known != Some(*r)) {
+            stream.tap_clock(packet.track, reference, &mut self.tapped);
+        }
         stream.inbox.push(packet);
         if stream.inbox.len() == 1 {
             self.dirty.push_back(index);
@@ -223,6 +240,21 @@ impl Router {
             let key = stream.key.clone();
             self.outbox.push((*shard, RelayMessage::Clock { key, publisher, track, reference: r }));
         }
+        stream.tap_clock(track, r, &mut self.tapped);
+    }
+
+    /// Hands what came in since the last fan-out to other shards and to the server, as far as they want it.
+    pub(crate) fn share(&mut self, index: StreamIndex, outbox: &mut VecDeque<(ShardId, RelayMessage)>) {
+        let Some(stream) = self.streams.get_mut(index.0).and_then(Option::as_mut) else { return };
+        let Some(feed) = &stream.feed else { return };
+        let batch: Option<Arc<[RtpPacket]>> = (!feed.wanted_by.is_empty()).then(|| stream.inbox.as_slice().into());
+        if let Some(batch) = &batch {
+            for shard in &feed.wanted_by {
+                let (key, publisher, packets) = (stream.key.clone(), feed.publisher, Arc::clone(batch));
+                outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
+            }
+        }
+        stream.tap_inbox(batch.as_ref(), &mut self.tapped);
     }
 }
 
@@ -258,10 +290,11 @@ impl StreamState {
     /// A publisher goes on the air; whoever was there before is replaced.
     pub(crate) fn set_feed(&mut self, publisher: SessionId, origin: Origin, depth: Depth, tracks: Arc<[TrackInfo]>) {
         self.generations += 1;
-        self.inbox.clear();
+        self.clear_inbox();
         let states = tracks.iter().map(|_| TrackState::new(depth)).collect();
         let generation = self.generations;
-        self.feed = Some(Feed { publisher, origin, generation, depth, tracks, states, wanted_by: Vec::new() });
+        let wanted_by = Vec::new();
+        self.feed = Some(Feed { publisher, origin, generation, depth, tracks, states, wanted_by, tapped: false });
     }
 
     /// The publisher goes off the air. False: it was another one's turn already.
@@ -269,8 +302,14 @@ impl StreamState {
         let is_its = self.feed.as_ref().is_some_and(|f| f.publisher == publisher);
         if is_its {
             self.feed = None;
-            self.inbox.clear();
+            self.clear_inbox();
         }
         is_its
+    }
+
+    /// Everything has been forwarded, or there is nobody who sends it any more.
+    pub(crate) fn clear_inbox(&mut self) {
+        self.inbox.clear();
+        self.inbox_tapped = 0;
     }
 }

@@ -226,6 +226,13 @@ impl Session {
         }
     }
 
+    pub(crate) fn publisher_mut(&mut self) -> Option<&mut Publisher> {
+        match &mut self.side {
+            Side::Publisher(p) => Some(p),
+            Side::Subscriber(_) => None,
+        }
+    }
+
     /// The sending half and where it sends, if it can.
     pub(crate) fn subscriber(&mut self) -> Option<(&mut Subscriber, Path, &SessionStatus)> {
         match &mut self.side {

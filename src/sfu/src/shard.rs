@@ -9,6 +9,7 @@
 //!     when the deadline has passed            shard.handle_input(now, Input::Timeout)
 //!     while let Some(batch) = shard.poll_transmit()   { send it; batch.clear() }
 //!     while let Some((to, message)) = shard.poll_relay() { push it into the ring }
+//!     while let Some((of, tapped)) = shard.poll_tap()    { give it to whoever wants it }
 //!     while let Some(event) = shard.poll_event()         { tell the server }
 //!     sleep until shard.poll_timeout() or something arrives
 //! }
@@ -16,10 +17,12 @@
 //! Packets that arrive together are forwarded together: fan-out happens in [`Shard::poll_transmit`], viewer by
 //! viewer, all packets of the batch next to each other. Nothing waits for more to come.
 
+mod commands;
 mod fan_out;
 mod fed;
 mod pictures;
 mod relayed;
+mod tapped;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -28,17 +31,18 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+pub use self::commands::Command;
 use self::fan_out::FanOut;
 use crate::batch::{Path, SendBatch};
 use crate::clock::Epoch;
-use crate::feed::{FeedPacket, FeedParams, Feeders};
+use crate::feed::Feeders;
 use crate::history::Depth;
 use crate::lobby::{Claim, Lobby};
 use crate::relay::{RelayMessage, SessionId, ShardId};
 use crate::router::{Feed, Origin, Router, StreamIndex};
 use crate::session::{AddressKey, CloseReason, Desk, Outcome, Session};
 use crate::status::ShardStatus;
-use crate::transport::{Admission, BindingRequest, Credentials};
+use crate::transport::{Admission, BindingRequest};
 
 /// Foreign addresses that are remembered; beyond that they are learnt anew from their checks.
 const MAX_STEERED: usize = 4096;
@@ -72,47 +76,6 @@ pub enum Input<'a> {
     Command(Command),
     /// The deadline of [`Shard::poll_timeout`] has passed.
     Timeout,
-}
-
-/// What the server asks for.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// End a session.
-    Close {
-        /// Which.
-        id: SessionId,
-        /// Why.
-        reason: CloseReason,
-    },
-    /// New ICE credentials (RFC 8445 §9).
-    RestartIce {
-        /// Of which session.
-        id: SessionId,
-        /// Ours.
-        local: Credentials,
-        /// The peer's.
-        remote: Credentials,
-    },
-    /// End all sessions and feeds.
-    CloseAll {
-        /// Why.
-        reason: CloseReason,
-    },
-    /// A stream is fed by the server itself: on the air like a publisher's session, without transport. Answered with
-    /// [`ShardEvent::Connected`].
-    OpenFeed(Box<FeedParams>),
-    /// Packets of a feed of this shard, in order. They are forwarded as one batch.
-    Feed {
-        /// Which feed.
-        id: SessionId,
-        /// The packets.
-        packets: Vec<FeedPacket>,
-    },
-    /// A feed is over; its viewers wait for the next publisher. [`Command::Close`] does the same for another reason.
-    CloseFeed {
-        /// Which.
-        id: SessionId,
-    },
 }
 
 /// What the server is told.
@@ -358,11 +321,15 @@ impl Shard {
         let id = self.config.id;
         let Some((session, desk)) = self.desk(now, index) else { return };
         let (session_id, key, Some(stream)) = (session.id, session.key.clone(), session.stream) else { return };
-        let info = session.publisher().map(|p| Arc::clone(&p.info));
-        let Some(state) = desk.router.stream_mut(stream) else { return };
-        if let Some(tracks) = info {
+        let info = session.publisher().map(|p| (Arc::clone(&p.info), p.tapped));
+        let Some((state, taps)) = desk.router.tapping(stream) else { return };
+        if let Some((tracks, is_tapped)) = info {
             let depth = Depth::Shallow;
             state.set_feed(session_id, Origin::Session(index), depth, Arc::clone(&tracks));
+            if is_tapped {
+                // Its first picture is on the way: nothing to ask for.
+                state.open_tap(now, session_id, taps);
+            }
             self.broadcast(RelayMessage::Up { key, publisher: session_id, home: id, depth, tracks });
         } else {
             state.subscribers.push(index);
@@ -478,41 +445,6 @@ impl Shard {
         for stream in self.router.indices() {
             let feed = self.router.stream_mut(stream).and_then(|s| s.feed.as_mut());
             feed.into_iter().flat_map(|f| &mut f.states).for_each(|s| s.history.expire(now));
-        }
-    }
-
-    fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Close { id, reason } => {
-                if let Some(index) = self.by_id.get(&id).copied() {
-                    self.end(now, index, reason);
-                } else {
-                    self.close_feed(id, reason);
-                }
-            }
-            Command::RestartIce { id, local, remote } => {
-                let Some(index) = self.by_id.get(&id).copied() else { return };
-                if let Some((session, _)) = self.desk(now, index) {
-                    session.restart_ice(&local, &remote);
-                }
-            }
-            Command::CloseAll { reason } => {
-                let mut all: Vec<SessionIndex> = self.by_id.values().copied().collect();
-                all.sort_unstable();
-                for index in all {
-                    self.end(now, index, reason);
-                }
-                let mut feeds: Vec<SessionId> = self.feeders.by_id.keys().copied().collect();
-                feeds.sort_unstable();
-                for id in feeds {
-                    self.close_feed(id, reason);
-                }
-            }
-            Command::OpenFeed(params) => self.open_feed(now, *params),
-            Command::Feed { id, packets } => self.feed(now, id, packets),
-            Command::CloseFeed { id } => {
-                self.close_feed(id, CloseReason::Deleted);
-            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod republish;
 mod shards;
 mod simulcast;
 mod sync;
+mod tap;
 mod wrap;
 
 use std::time::Duration;

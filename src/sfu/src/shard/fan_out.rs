@@ -1,10 +1,7 @@
 //! From a stream's inbox to its viewers, viewer by viewer, all packets of a batch next to each other.
 
-use std::sync::Arc;
-
 use super::Shard;
 use crate::packet::equalise;
-use crate::relay::RelayMessage;
 use crate::session::Session;
 use crate::subscriber::Outlet;
 
@@ -22,25 +19,20 @@ impl Shard {
     /// Forwards to the next viewers. False when nothing is left to forward.
     pub(super) fn fan_out_step(&mut self) -> bool {
         let Some(stream) = self.router.dirty.front().copied() else { return false };
+        if !std::mem::replace(&mut self.fan_out.prepared, true) {
+            let inbox = self.router.stream(stream).map_or(&[][..], |s| &s.inbox);
+            equalise(inbox, &mut self.fan_out.padding);
+            self.router.share(stream, &mut self.outbox);
+        }
         let Some(state) = self.router.stream_mut(stream) else {
             self.finish_fan_out();
             return true;
         };
         let Some(feed) = &state.feed else {
-            state.inbox.clear();
+            state.clear_inbox();
             self.finish_fan_out();
             return true;
         };
-        if !std::mem::replace(&mut self.fan_out.prepared, true) {
-            equalise(&state.inbox, &mut self.fan_out.padding);
-            if !feed.wanted_by.is_empty() {
-                let packets: Arc<[_]> = state.inbox.as_slice().into();
-                for shard in &feed.wanted_by {
-                    let (key, publisher, packets) = (state.key.clone(), feed.publisher, Arc::clone(&packets));
-                    self.outbox.push_back((*shard, RelayMessage::Media { key, publisher, packets }));
-                }
-            }
-        }
         while let Some(viewer) = state.subscribers.get(self.fan_out.next_subscriber) {
             if self.batch.is_full() {
                 return true;
@@ -54,7 +46,7 @@ impl Shard {
                 subscriber.forward(packet, *padding, feed, &mut outlet);
             }
         }
-        state.inbox.clear();
+        state.clear_inbox();
         self.finish_fan_out();
         true
     }

@@ -86,7 +86,7 @@ impl Shard {
     }
 
     /// Asks a publisher of this shard for a keyframe.
-    fn ask_local(&mut self, now: Instant, publisher: SessionId) {
+    pub(super) fn ask_local(&mut self, now: Instant, publisher: SessionId) {
         match self.by_id.get(&publisher).copied() {
             Some(index) => self.ask_publisher(now, index),
             None => self.ask_feeder(now, publisher),
