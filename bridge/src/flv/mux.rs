@@ -72,7 +72,7 @@ pub fn tag_body(frame: &Frame) -> Option<TagBody> {
             body.push_composition_time(composition_ms);
         }
         Codec::Aac => body.push(&[sound_format::AAC << 4 | SOUND_FLAGS, packet_type::CODED_FRAMES]),
-        Codec::Mp3 => body.push(&[sound_format::MP3 << 4 | SOUND_FLAGS]),
+        Codec::Mp3 => body.push(&[mp3_flags(&frame.data)]),
         Codec::H265 if composition_ms != 0 => {
             body.push(&[enhanced_flags(codec, kind, packet_type::CODED_FRAMES)]);
             body.push(&four_cc(codec)?);
@@ -99,6 +99,21 @@ impl TagBody {
         let [_, bytes @ ..] = (composition_ms as i32).to_be_bytes();
         self.push(&bytes);
     }
+}
+
+/// What legacy flags say of MP3 (E.4.2.1), from the header of its frame (ISO/IEC 11172-3 §2.4.1.3).
+fn mp3_flags(data: &[u8]) -> u8 {
+    let &[0xff, version, rate, mode, ..] = data else { return sound_format::MP3 << 4 | SOUND_FLAGS };
+    // Rates of MPEG-1 are 44, 48 and 32 kHz, those of MPEG-2 and 2.5 half and a quarter of them.
+    let flv_rate = match version >> 3 & 3 {
+        3 => 3,
+        2 => 2,
+        _ => 1,
+    };
+    // 8 kHz has a format number of its own.
+    let is_8_khz = version >> 3 & 3 == 0 && rate >> 2 & 3 == 2;
+    let format = if is_8_khz { sound_format::MP3_8_KHZ } else { sound_format::MP3 };
+    format << 4 | flv_rate << 2 | 2 | u8::from(mode >> 6 != 3)
 }
 
 fn enhanced_flags(codec: Codec, frame_type: u8, packet: u8) -> u8 {

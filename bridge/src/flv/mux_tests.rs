@@ -92,3 +92,20 @@ fn what_flv_has_no_name_for_is_refused() {
         assert!(sequence_header(&sound.config).is_none(), "{codec}");
     }
 }
+
+#[test]
+fn mp3_flags_say_what_the_frames_header_says() {
+    // Header after the sync byte: MPEG version and layer, bit rate and sample rate, mode.
+    for (header, flags) in [
+        ([0xff, 0xfb, 0x90, 0x00], 0x2f), // MPEG-1, 44.1 kHz, stereo
+        ([0xff, 0xfb, 0x90, 0xc0], 0x2e), // the same, mono
+        ([0xff, 0xf3, 0x80, 0x40], 0x2b), // MPEG-2, 22.05 kHz, joint stereo
+        ([0xff, 0xe3, 0x40, 0xc0], 0x26), // MPEG-2.5, 11.025 kHz, mono
+        ([0xff, 0xe3, 0x48, 0xc0], 0xe6), // MPEG-2.5, 8 kHz, mono
+        ([0, 0, 0, 0], 0x2f),             // no header
+    ] {
+        let mut frame = frame(Codec::Mp3, 0, 0, true);
+        frame.data = Bytes::copy_from_slice(&header);
+        assert_eq!(tag_body(&frame).unwrap().header(), [flags], "{header:02x?}");
+    }
+}
