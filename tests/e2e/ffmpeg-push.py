@@ -8,6 +8,7 @@ Enhanced RTMP. Prints one JSON object: frames, code (FFmpeg's exit status), log 
 """
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -52,7 +53,7 @@ def feed_sound(pipe, began):
     try:
         while not stopped.is_set():
             wait_until(began + n / stamp.RATE)
-            os.write(pipe, stamp.tone(n, 960, int(began * 1000)))
+            os.write(pipe, stamp.tone(n, 960, round(began * 1000)))
             n += 960
     except OSError:
         pass
@@ -67,7 +68,7 @@ def feed_picture(pipe, began, options, ffmpeg):
             moment = began + n / options.fps
             wait_until(moment)
             if not options.no_video:
-                pipe.write(stamp.frame(WIDTH, HEIGHT, int(moment * 1000), n))
+                pipe.write(stamp.frame(WIDTH, HEIGHT, round(moment * 1000), n))
                 pipe.flush()
             n += 1
     except OSError:
@@ -83,7 +84,8 @@ def main(options):
     log = []
     reader = threading.Thread(target=lambda: log.extend(ffmpeg.stderr), daemon=True)
     reader.start()
-    began = time.time()
+    # On the grid of frames, so that a flash and its beep begin at the same moment.
+    began = math.ceil(time.time() * options.fps) / options.fps
     sound = threading.Thread(target=feed_sound, args=(sound_in, began), daemon=True)
     sound.start()
     n = feed_picture(ffmpeg.stdin, began, options, ffmpeg)

@@ -10,6 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
 use crate::http::Url;
+use crate::live::LiveOptions;
 use crate::peer::Template;
 use crate::synthetic::VideoCodec;
 
@@ -21,8 +22,23 @@ const STATS_INTERVAL: Duration = Duration::from_secs(2);
 /// Every session is a WebRTC client of its own, with its own UDP port, full ICE, DTLS and SRTP. The media is synthetic
 /// and carries a clock and numbers, so that loss, duplicates and delay are measured from end to end. `{n}` in a URL
 /// stands for the number of the publisher, from 0.
-#[derive(Debug, Clone, Parser, Serialize)]
-#[command(name = "freshet-load", version, args_override_self = true)]
+#[derive(Debug, Clone, Parser)]
+#[command(name = "freshet-load", version, args_override_self = true, args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) webrtc: Options,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What is loaded other than WebRTC.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Command {
+    Live(LiveOptions),
+}
+
+/// A run of WebRTC sessions.
+#[derive(Debug, Clone, clap::Args, Serialize)]
 pub(crate) struct Options {
     /// The server; `--whip` and `--whep` default to its /whip/live/load-{n} and /whep/live/load-{n}
     #[arg(long, default_value = "http://127.0.0.1:8080")]
@@ -197,21 +213,25 @@ fn open_files_limit() -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn options(arguments: &[&str]) -> Options {
+        CommandLine::parse_from([&["load"], arguments].concat()).webrtc
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
-        Options::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]
     fn urls_take_the_number_of_the_stream() {
-        let options = Options::parse_from(["load", "--whep", "http://h/rtc/v1/whep/?app=live&stream=cam{n}"]);
+        let options = options(&["--whep", "http://h/rtc/v1/whep/?app=live&stream=cam{n}"]);
         assert_eq!(options.whep_url(3).ok(), Url::parse("http://h/rtc/v1/whep/?app=live&stream=cam3").ok());
         assert_eq!(options.whip_url(3).ok(), Url::parse("http://127.0.0.1:8080/whip/live/load-3").ok());
     }
 
     #[test]
     fn a_percentage_instead_of_a_share_is_refused() {
-        assert!(Options::parse_from(["load", "--rtp-loss", "2"]).check().is_err());
+        assert!(options(&["--rtp-loss", "2"]).check().is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! Load tool: thousands of WHEP viewers and WHIP publishers in one process, against any server, with the received media
-//! checked.
+//! checked. `live` does the same for RTMP and HTTP-FLV.
 //!
 //! Publishers connect first; then viewers join, all at once or at a given rate; after a warm-up a span is measured;
 //! then everything leaves. The clock in the payload decides what belongs to the span, so loss at its edges is seen.
 
 mod cli;
 mod http;
+mod live;
 mod peer;
 mod publisher;
 mod report;
@@ -27,7 +28,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use tokio::sync::mpsc;
 
-use crate::cli::Options;
+use crate::cli::{Command, CommandLine, Options};
 use crate::report::{Report, ServerFigures, Surroundings};
 use crate::run::{Job, Run, WorkerOutput, spawn_worker};
 use crate::usage::{CoreSample, ProcessSample};
@@ -46,7 +47,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const PUBLISHERS_PER_THREAD: u32 = 50;
 
 fn main() -> ExitCode {
-    match drive(Options::parse()) {
+    let line = CommandLine::parse();
+    let done = match line.command {
+        Some(Command::Live(options)) => live::drive(options),
+        None => drive(line.webrtc),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

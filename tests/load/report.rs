@@ -60,8 +60,9 @@ pub(crate) struct Report {
     per_viewer: Vec<ViewerReport>,
 }
 
+/// Quantiles of some values.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Spread {
+pub(crate) struct Spread {
     count: u64,
     p50: f64,
     p95: f64,
@@ -279,7 +280,7 @@ fn add(sum: &mut TrackReport, track: &TrackReport) {
     sum.ssrc_changes += track.ssrc_changes;
 }
 
-fn spread(values: impl Iterator<Item = f64>) -> Spread {
+pub(crate) fn spread(values: impl Iterator<Item = f64>) -> Spread {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
@@ -469,6 +470,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::CommandLine;
     use clap::Parser;
 
     fn viewer(unique: u64) -> ViewerReport {
@@ -486,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_failed_viewer_makes_the_run_unclean() {
-        let options = Options::parse_from(["load"]);
+        let options = CommandLine::parse_from(["load"]).webrtc;
         let report = |failure| {
             let viewers = vec![ViewerReport { failure, ..viewer(0) }];
             let output = WorkerOutput { publishers: Vec::new(), viewers, sums: ThreadSums::new() };

@@ -175,6 +175,12 @@ pub(crate) struct Histogram {
     max_us: u64,
 }
 
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::new()
+    }
+}
+
 impl Histogram {
     pub(crate) fn new() -> Histogram {
         Histogram { counts: vec![0; (STEPS * OCTAVES) as usize], total: 0, max_us: 0 }

@@ -152,6 +152,8 @@ export function measure(report, since) {
     longestGapMs: Math.max(0, ...gaps),
     frozenMs: frozen(gaps),
     colourError: report.colourError,
+    decoded: video?.framesDecoded,
+    dropped: video?.framesDropped,
     nacks: video?.nackCount,
     plis: video?.pliCount,
     audioPackets: audio?.packetsReceived ?? 0,

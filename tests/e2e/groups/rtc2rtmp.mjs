@@ -1,0 +1,106 @@
+// WebRTC in, RTMP and HTTP-FLV out: what a browser publishes, and what FFmpeg gets of it.
+import assert from 'node:assert/strict';
+import { endFfmpegs, ffmpegDone, pull, streamOf } from '../lib/ffmpeg.mjs';
+import { Browsers, sleep, until } from '../lib/peers.mjs';
+import { startServer } from '../lib/server.mjs';
+import { group, test } from '../lib/suite.mjs';
+
+const setup = extra => async cleanup => {
+  const server = await startServer({ extra });
+  cleanup(() => server.stop());
+  const browsers = new Browsers();
+  cleanup(() => browsers.close());
+  cleanup(endFfmpegs);
+  const tidy = async () => {
+    await browsers.tidy();
+    await endFfmpegs();
+  };
+  return { server, browsers, tidy };
+};
+
+const SECONDS = 6;
+const line = seen => `${seen.frames} frames, ${seen.skipped} skipped, first after ${seen.first_frame_ms} ms, delay p50 ${seen.delay_p50_ms} p95 ${seen.delay_p95_ms} ms, longest gap ${seen.longest_gap_ms} ms, sound ${seen.sound_seconds} s`;
+
+function assertPlays(seen) {
+  assert.ok(seen.frames > SECONDS * 30 * 0.4, line(seen));
+  assert.ok(seen.unreadable <= seen.frames * 0.1, `${seen.unreadable} of ${seen.frames} frames cannot be read`);
+  assert.ok(seen.sound_seconds > SECONDS * 0.6, line(seen));
+  assert.ok(seen.delay_p50_ms < 3000, line(seen));
+}
+
+/** Codec names and packets of what FFmpeg records in a few seconds. */
+async function tracksOf(url) {
+  const text = await ffmpegDone(['-i', url, '-t', '3', '-c', 'copy', '-f', 'framemd5', '-']);
+  const codecs = [...text.matchAll(/^#codec_id \d+: (\w+)/gm)].map(([, name]) => name);
+  return codecs.sort();
+}
+
+group('rtc2rtmp', setup(''), [
+  test('H.264 and Opus of a browser over RTMP', 90, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('to-rtmp');
+    const publisher = await browsers.publish(whip, { codec: 'h264' });
+    const seen = await pull(rtmp, { seconds: SECONDS, fast: true });
+    assertPlays(seen);
+    await publisher.close();
+    return line(seen);
+  }),
+  test('the same over HTTP-FLV, as H.264 and AAC, and a player that comes later starts at once', 90, async ({ server, browsers }) => {
+    const { whip, flv } = server.urls('to-flv');
+    const publisher = await browsers.publish(whip, { codec: 'h264' });
+    assert.deepEqual(await tracksOf(flv), ['aac', 'h264']);
+    const seen = await pull(flv, { seconds: SECONDS, fast: true });
+    assertPlays(seen);
+    await publisher.close();
+    return line(seen);
+  }),
+  test('a player that comes before the publisher gets it from the beginning', 90, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('before');
+    const played = pull(rtmp, { seconds: SECONDS, fast: true });
+    await sleep(1500);
+    const publisher = await browsers.publish(whip, { codec: 'h264' });
+    const seen = await played;
+    assertPlays(seen);
+    await publisher.close();
+    return line(seen);
+  }),
+  test('players go on when the publisher leaves and another comes', 120, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('again');
+    const first = await browsers.publish(whip, { codec: 'h264' });
+    const played = pull(rtmp, { seconds: 14, fast: true });
+    await sleep(4000);
+    await first.close();
+    const second = await browsers.publish(whip, { codec: 'h264' });
+    const seen = await played;
+    assert.ok(seen.frames > 14 * 30 * 0.3, line(seen));
+    await second.close();
+    return line(seen);
+  }),
+  test('AV1 passes by Enhanced RTMP', 90, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('to-av1');
+    const publisher = await browsers.publish(whip, { codec: 'av1' });
+    const seen = await pull(rtmp, { seconds: SECONDS, fast: true, newer: true });
+    assert.ok(seen.frames > SECONDS * 30 * 0.3 && seen.sound_seconds > SECONDS * 0.5, line(seen));
+    await publisher.close();
+    return line(seen);
+  }),
+  test('VP8 is refused with the reason', 60, async ({ server, browsers }) => {
+    const { whip, flv } = server.urls('vp8');
+    const publisher = await browsers.publish(whip, { codec: 'vp8' });
+    await until('frames arrive', 10_000, async () => (await streamOf(server, 'vp8'))?.frames > 0);
+    const refused = await fetch(flv);
+    assert.equal(refused.status, 406);
+    assert.match((await refused.json()).detail, /VP8/);
+    await publisher.close();
+  }),
+]);
+
+group('rtc2rtmp off', setup('[rtc2rtmp]\nenabled = false'), [
+  test('FLV of a WHIP stream is refused with the reason', 60, async ({ server, browsers }) => {
+    const { whip, flv } = server.urls('off');
+    const publisher = await browsers.publish(whip);
+    const refused = await fetch(flv);
+    assert.equal(refused.status, 409);
+    assert.match((await refused.json()).detail, /rtc2rtmp is off/);
+    await publisher.close();
+  }),
+]);
