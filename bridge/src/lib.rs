@@ -8,6 +8,8 @@
 pub mod crossing;
 pub mod fanout;
 pub mod flv;
+pub mod hls;
 pub mod rtmp;
 pub mod timeline;
 pub mod transcode;
+pub mod ts;

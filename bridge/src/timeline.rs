@@ -118,6 +118,23 @@ impl Timeline {
         }
     }
 
+    /// The same, if others have put frames on the timeline meanwhile, up to `latest`.
+    pub fn begin_again_after(&mut self, latest: MediaTime, gap: Duration) {
+        for track in &mut self.tracks {
+            if let Some(last_ms) = &mut track.last_ms {
+                *last_ms = latest.millis().max(*last_ms);
+            } else if latest > MediaTime::default() {
+                track.last_ms = Some(latest.millis());
+            }
+        }
+        self.begin_again(gap);
+    }
+
+    /// Where the next publisher's first frame goes.
+    pub fn start(&self) -> MediaTime {
+        MediaTime::from_millis(self.start_ms)
+    }
+
     fn latest_ms(&self) -> Option<i64> {
         self.tracks.iter().filter_map(|track| track.last_ms).max()
     }

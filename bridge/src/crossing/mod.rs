@@ -4,18 +4,22 @@
 //! order in which they come. Sound: made Opus where it is not. RTP times are presentation times on the stream's one
 //! timeline, at 90 kHz and 48 kHz, from random bases.
 //!
+//! The other direction is [`RtpToFrames`] (`rtc2rtmp`).
+//!
 //! It knows no clock and no session. Whoever runs it feeds it while somebody watches, and tells it when it is too slow.
 
+mod from_rtp;
 mod video;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use freshet_media::packetize::{RtpPayload, rtp_timestamp};
+use freshet_media::packetize::{Packetizer, PacketizerOptions, RtpPayload, rtp_timestamp};
 use freshet_media::{Codec, Frame, MediaKind, MediaTime};
 
 use crate::transcode::{AudioToOpus, OpusOptions};
 
+pub use from_rtp::{FromRtpOptions, FromRtpStats, Refusal, RtpIn, RtpToFrames, RtpTrack, SoundOut};
 use video::VideoLeg;
 pub use video::{BFrames, VideoMode};
 
@@ -24,8 +28,9 @@ pub const AUDIO_CLOCK_HZ: u32 = 48_000;
 /// Clock of pictures, whatever their codec.
 pub const VIDEO_CLOCK_HZ: u32 = 90_000;
 
-/// How far before the live edge sound begins: what decoder and encoder need to be in full swing there.
-const SOUND_STARTS_WITHIN: Duration = Duration::from_millis(300);
+/// How far before the live edge sound begins: what decoder and encoder need to be in full swing there. What comes at
+/// once fills the player's buffer, and it takes seconds to shrink again.
+const SOUND_STARTS_WITHIN: Duration = Duration::from_millis(60);
 
 /// How a crossing is to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,11 @@ pub enum CrossingError {
     /// Its picture cannot be packetised.
     #[error("picture: {0}")]
     Video(String),
+}
+
+/// Whether pictures of a codec can cross.
+pub fn can_carry(codec: Codec) -> bool {
+    Packetizer::new(codec, PacketizerOptions::default()).is_ok()
 }
 
 /// Gives a track's packets their RTP times.

@@ -16,6 +16,8 @@ const LIVE_WITHIN: Duration = Duration::from_millis(400);
 const THIN_FROM: [(Duration, u32); 2] = [(Duration::from_millis(2000), 4), (Duration::from_millis(800), 2)];
 /// Behind by more than the first of those for so long in spite of it, the machine is too slow for the stream.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// What starved it may have ended by then.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What becomes of pictures that are shown in another order than they are decoded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,8 @@ pub(super) struct VideoLeg {
     mode: VideoMode,
     /// Why the mode is not [`VideoMode::Pass`], or why it should be another one.
     note: Option<String>,
+    /// When a machine that was too slow is tried again.
+    retry_at: Option<MediaTime>,
     packetizer: Option<(Codec, Packetizer)>,
     transcoder: Option<Transcoder>,
     scratch: Vec<RtpPayload>,
@@ -117,6 +121,7 @@ impl VideoLeg {
             detector: BFrameDetector::new(),
             mode: VideoMode::Pass,
             note: None,
+            retry_at: None,
             packetizer: None,
             transcoder: None,
             scratch: Vec::new(),
@@ -134,7 +139,7 @@ impl VideoLeg {
             // Another encoder, or the same one with other settings: what was learnt or decided is about the former.
             self.config = Some(Arc::clone(&frame.config));
             self.detector = BFrameDetector::new();
-            (self.mode, self.note) = (VideoMode::Pass, None);
+            (self.mode, self.note, self.retry_at) = (VideoMode::Pass, None, None);
         }
         if self.note.is_some() || self.detector.push(frame) != Verdict::Present {
             return;
@@ -159,6 +164,9 @@ impl VideoLeg {
         out: &mut Vec<(MediaTime, RtpPayload)>,
     ) -> Result<(), CrossingError> {
         self.inspect(frame);
+        if frame.is_keyframe && self.retry_at.is_some_and(|at| live_edge >= at) {
+            (self.mode, self.retry_at) = (VideoMode::Transcode, None);
+        }
         match self.mode {
             VideoMode::Transcode => self.transcode(frame, live_edge, out),
             VideoMode::Drop if has_b_slices(frame) => Ok(()),
@@ -175,6 +183,7 @@ impl VideoLeg {
         let transcoder = self.transcoder.get_or_insert_with(Transcoder::new);
         if !transcoder.pace(live_edge.since(frame.dts), live_edge) {
             self.stop_transcoding("re-encoding it is slower than real time on this machine, so B-frames are dropped");
+            self.retry_at = Some(live_edge + TRY_AGAIN_AFTER);
             return Ok(());
         }
         let mut encoded = std::mem::take(&mut self.encoded);

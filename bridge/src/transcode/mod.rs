@@ -1,6 +1,7 @@
 //! Decoding and encoding: what a browser cannot take is turned into what it can.
 //!
 //! - [`AudioToOpus`]: AAC (LC, HE, HE v2) and MP3 become Opus; Opus passes through untouched.
+//! - [`OpusToAac`]: the other way round, for players that know AAC only.
 //! - [`BFrameRemover`]: H.264 with B-frames becomes H.264 without them, since WebRTC receivers show pictures in the
 //!   order in which they come (RFC 7742 asks for Constrained Baseline, which has none).
 //!
@@ -12,17 +13,19 @@
 //! - OpenH264 is BSD-2-Clause and built from source; Cisco's patent licence covers only the binaries Cisco
 //!   distributes, so whoever ships this build answers for H.264 patents (pool: Via LA) where they apply.
 //! - libopus is BSD-3-Clause, its patents are licensed royalty-free to everybody (RFC 6716).
-//! - The AAC decoder (`syom`, MIT) grants no patent rights; AAC-LC's patents have largely run out, HE-AAC's pool
+//! - The AAC codec (`syom`, MIT) grants no patent rights; AAC-LC's patents have largely run out, HE-AAC's pool
 //!   (Via LA) has not everywhere. MP3 (`nanomp3`, MIT/Apache-2.0) is free of patents since 2017.
 
 mod audio;
 mod error;
+mod opus_to_aac;
 #[cfg(test)]
 mod testing;
 mod video;
 
 pub use audio::{AudioToOpus, OpusOptions, OpusPacket};
 pub use error::TranscodeError;
+pub use opus_to_aac::{AacOptions, OpusIn, OpusToAac};
 pub use video::{BFrameRemover, Encoding, VideoOptions};
 
 /// Whether the H.264 codec was built with its hand-written assembly, without which it runs at half the speed. On

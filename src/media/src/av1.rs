@@ -98,7 +98,7 @@ impl<'a> Iterator for Obus<'a> {
 }
 
 /// §4.10.5; values above 32 bits are not allowed.
-fn leb128(data: &mut &[u8]) -> Option<usize> {
+pub(crate) fn leb128(data: &mut &[u8]) -> Option<usize> {
     let mut value = 0_u64;
     for i in 0..8 {
         let (byte, rest) = data.split_first()?;

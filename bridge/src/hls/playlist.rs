@@ -1,0 +1,170 @@
+//! The playlist and the segments that it lists (RFC 8216 §4.3, §6.2).
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::SEGMENT_ENDING;
+use super::date::Iso8601;
+
+/// Segments that stay after they have left the playlist, for players that have read it a moment ago (§6.2.2).
+const KEPT_AFTERWARDS: usize = 5;
+
+/// A playlist must not get shorter than this many target durations (§6.2.2).
+const MIN_TARGET_DURATIONS: u32 = 3;
+
+/// Most bytes of listed segments, whatever the window: a minute of 32 Mbit/s.
+const MAX_LISTED_BYTES: usize = 256 * 1024 * 1024;
+
+/// One finished segment.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Its number, which is part of its name.
+    pub sequence: u64,
+    /// How long it is.
+    pub duration: Duration,
+    /// When it began.
+    pub starts_at: SystemTime,
+    /// Its parameters or its times do not follow those of the one before.
+    pub is_discontinuous: bool,
+    /// It can be decoded without the one before.
+    pub is_independent: bool,
+    /// MPEG-TS.
+    pub data: Bytes,
+}
+
+/// What players see of a stream.
+#[derive(Debug)]
+pub struct Playlist {
+    window: Duration,
+    listed: VecDeque<Segment>,
+    /// Have left the playlist.
+    former: VecDeque<Segment>,
+    next_sequence: u64,
+    /// Discontinuities that have left the playlist.
+    past_discontinuities: u64,
+    target_seconds: u64,
+    has_ended: bool,
+}
+
+impl Playlist {
+    pub(super) fn new(window: Duration, first_sequence: u64, target_seconds: u64) -> Playlist {
+        Playlist {
+            window,
+            listed: VecDeque::new(),
+            former: VecDeque::new(),
+            next_sequence: first_sequence,
+            past_discontinuities: 0,
+            target_seconds,
+            has_ended: false,
+        }
+    }
+
+    /// No segment can be played yet.
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// How many segments the playlist lists.
+    pub fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// The segments that the playlist lists, oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.listed.iter()
+    }
+
+    /// A segment by its number, also one that has just left the playlist.
+    pub fn segment(&self, sequence: u64) -> Option<&Segment> {
+        let all = if self.listed.front().is_some_and(|first| sequence < first.sequence) {
+            &self.former
+        } else {
+            &self.listed
+        };
+        all.binary_search_by_key(&sequence, |segment| segment.sequence).ok().and_then(|at| all.get(at))
+    }
+
+    /// Whether the stream is over.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Bytes of all segments that are kept.
+    pub fn bytes(&self) -> usize {
+        self.listed.iter().chain(&self.former).map(|segment| segment.data.len()).sum()
+    }
+
+    /// The text. Segments are called `{name}-{sequence}.ts{query}`, beside the playlist; both parts must be fit for a
+    /// URI, `query` is empty or begins with a question mark.
+    pub fn render(&self, name: &str, query: &str) -> String {
+        let mut text = String::with_capacity(256 + self.listed.len() * (96 + name.len() + query.len()));
+        let first = self.listed.front().map_or(self.next_sequence, |segment| segment.sequence);
+        let target = self.target_seconds;
+        // Writing to a string cannot fail.
+        let _ =
+            write!(text, "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+        if self.past_discontinuities > 0 {
+            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.past_discontinuities);
+        }
+        if self.listed.iter().all(|segment| segment.is_independent) {
+            text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
+        }
+        for segment in &self.listed {
+            if segment.is_discontinuous {
+                text.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            let (date, seconds, number) =
+                (Iso8601(segment.starts_at), segment.duration.as_secs_f64(), segment.sequence);
+            let _ = write!(
+                text,
+                "#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:{seconds:.3},\n{name}-{number}{SEGMENT_ENDING}{query}\n"
+            );
+        }
+        if self.has_ended {
+            text.push_str("#EXT-X-ENDLIST\n");
+        }
+        text
+    }
+
+    pub(super) fn target_seconds(&self) -> u64 {
+        self.target_seconds
+    }
+
+    pub(super) fn raise_target(&mut self, seconds: u64) {
+        self.target_seconds = self.target_seconds.max(seconds);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Lists a segment; the number is given here.
+    pub(super) fn push(&mut self, mut segment: Segment) {
+        self.has_ended = false;
+        segment.sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.listed.push_back(segment);
+        let (mut total, mut bytes) = (Duration::ZERO, 0);
+        for segment in &self.listed {
+            total += segment.duration;
+            bytes += segment.data.len();
+        }
+        let shortest = self.window.max(Duration::from_secs(self.target_seconds) * MIN_TARGET_DURATIONS);
+        while let Some(oldest) = self.listed.front() {
+            let left = total.saturating_sub(oldest.duration);
+            let is_full = self.listed.len() > 3 && left >= shortest;
+            if !is_full && (bytes <= MAX_LISTED_BYTES || self.listed.len() == 1) {
+                break;
+            }
+            (total, bytes) = (left, bytes - oldest.data.len());
+            self.past_discontinuities += u64::from(oldest.is_discontinuous);
+            self.former.extend(self.listed.pop_front());
+        }
+        while self.former.len() > KEPT_AFTERWARDS {
+            self.former.pop_front();
+        }
+    }
+}
