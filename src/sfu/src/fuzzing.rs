@@ -1,8 +1,8 @@
 //! Doors for the fuzzers of `tests/fuzz` to parsers that are private otherwise. Only with the feature `fuzzing`.
 
-use crate::packet::red_primary;
 use crate::rtcp::{self, Feedback};
 use crate::vp8::{Descriptor, Offsets};
+use freshet_media::depacketize::red_primary;
 
 /// How many NACKed packets and how many other pieces of feedback a decrypted RTCP datagram holds.
 pub fn rtcp_feedback(datagram: &[u8]) -> (usize, usize) {

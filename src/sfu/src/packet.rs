@@ -143,20 +143,6 @@ pub(crate) fn write_header(out: &mut Vec<u8>, h: &Header<'_>) -> usize {
     out.len() - start
 }
 
-/// The primary block of a RED payload (RFC 2198 §3): what a viewer without RED is sent.
-pub(crate) fn red_primary(payload: &[u8]) -> Option<&[u8]> {
-    let (mut at, mut redundant_bytes) = (0, 0);
-    loop {
-        let first = *payload.get(at)?;
-        if first & 0x80 == 0 {
-            return payload.get(at + 1 + redundant_bytes..);
-        }
-        let header = payload.get(at..at + 4)?;
-        redundant_bytes += usize::from(header[2] & 0x03) << 8 | usize::from(header[3]);
-        at += 4;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,13 +201,5 @@ mod tests {
         assert_eq!(padded(&[(0, 1000), (0, 1000), (0, 300)]), [0, 0, 0]);
         assert_eq!(padded(&[(0, 300), (0, 1000), (1, 1001), (0, 1001)]), [0, 0, 0, 0]);
         assert_eq!(padded(&[(0, 0), (0, 2), (0, 0)]), [0, 0, 0]);
-    }
-
-    #[test]
-    fn red_yields_its_last_block() {
-        assert_eq!(red_primary(&[111, 7, 8]), Some(&[7, 8][..]));
-        assert_eq!(red_primary(&[0x80 | 111, 0, 0, 2, 111, 1, 2, 7, 8]), Some(&[7, 8][..]));
-        assert_eq!(red_primary(&[0x80 | 111, 0, 0, 200, 111, 1]), None);
-        assert_eq!(red_primary(&[]), None);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use freshet_media::depacketize::red_primary;
 use freshet_media::{Codec, MediaKind};
 
 use crate::batch::SendBatch;
@@ -15,7 +16,7 @@ use crate::catch_up::{
 use crate::format::best_match;
 use crate::history::History;
 use crate::link::Link;
-use crate::packet::{ExtensionIds, Header, RtpPacket, red_primary, write_header};
+use crate::packet::{ExtensionIds, Header, RtpPacket, write_header};
 use crate::patience::Patience;
 use crate::relay::TrackInfo;
 use crate::rewrite::{BacklogSpan, Original, Rewriter, Rewritten, Source};

@@ -33,7 +33,7 @@ pub enum Command {
         reason: CloseReason,
     },
     /// A stream is fed by the server itself: on the air like a publisher's session, without transport. Answered with
-    /// [`ShardEvent::Connected`].
+    /// [`ShardEvent::Connected`](crate::ShardEvent::Connected).
     OpenFeed(Box<FeedParams>),
     /// Packets of a feed of this shard, in order. They are forwarded as one batch.
     Feed {
