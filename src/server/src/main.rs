@@ -13,6 +13,7 @@ mod candidates;
 mod certificates;
 mod config;
 mod engine;
+mod hls;
 mod http;
 mod listener;
 mod live;

@@ -84,14 +84,13 @@ impl Server {
         let rtmp_addresses = listeners.addresses(Purpose::Rtmp);
         let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
         let limits = ConnectionLimits::new(config, open_file_limit());
-        let services = Services::new(
-            http::router(AppState::new(engine.clone(), settings)),
-            listener::ice_tcp_to(engine.clone()),
-            tls,
-            limits.http,
-            limits.ice_tcp,
-        )
-        .with_rtmp(rtmp_service(config, &engine, limits.rtmp));
+        let state = AppState::new(engine.clone(), settings);
+        if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(|hls| hls.always)) {
+            tokio::spawn(Arc::clone(hls).watch());
+        }
+        let services =
+            Services::new(http::router(state), listener::ice_tcp_to(engine.clone()), tls, limits.http, limits.ice_tcp)
+                .with_rtmp(rtmp_service(config, &engine, limits.rtmp));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for bound in listeners.0 {
@@ -212,6 +211,7 @@ fn http_settings(
         access: Access { publish: config.publish.tokens.clone(), play: config.play.tokens.clone() },
         ice_servers: config.rtc.ice_servers.clone(),
         http_flv: config.http_flv.enabled,
+        hls: config.hls.clone(),
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),

@@ -13,10 +13,10 @@ use super::address::{Address, Protocol};
 /// loss are measured from end to end. Without, somebody else does, and loss shows as steps of the pictures' time.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub(crate) struct LiveOptions {
-    /// What to play: rtmp://HOST[:PORT]/APP/STREAM or http://HOST[:PORT]/APP/STREAM.flv
+    /// What to play: rtmp://HOST:PORT/APP/STREAM or http://HOST:PORT/APP/STREAM.flv
     #[arg(long)]
     pub(super) play: String,
-    /// Publish there first: rtmp://HOST[:PORT]/APP/STREAM
+    /// Publish there first: rtmp://HOST:PORT/APP/STREAM
     #[arg(long)]
     pub(super) publish: Option<String>,
     /// Players

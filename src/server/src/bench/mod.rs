@@ -4,7 +4,7 @@
 //! and sends them with the server's own socket code. What differs from going live: packets go to the loopback
 //! interface instead of a network card, and viewers are silent. Both are said in the output.
 
-mod peer;
+pub(crate) mod peer;
 mod report;
 mod sink;
 mod stage;

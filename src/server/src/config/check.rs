@@ -7,16 +7,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freshet_bridge::crossing::BFrames;
+use freshet_bridge::hls::HlsOptions;
 use freshet_media::{Codec, GopLimits};
 
 use super::error::{ConfigError, Place, nearest};
 use super::net::{IpBlock, parse_listen};
-use super::raw::{Raw, RawGopCache, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtmp, RawRtmp2Rtc};
+use super::raw::{
+    Raw, RawGopCache, RawHls, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtc2Rtmp, RawRtmp, RawRtmp2Rtc,
+};
 use super::{
-    CertificateFiles, Config, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Rtmp,
-    Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
+    CertificateFiles, Config, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Rtc2Rtmp,
+    Rtmp, Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
 };
 use crate::candidates::CandidateAddr;
+use crate::hls::HlsSettings;
 
 /// A day: longer waits are slips of unit.
 const MAX_WAIT_SECONDS: i64 = 86_400;
@@ -60,7 +64,9 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         rtc: check_rtc(f, &raw.rtc),
         rtmp: check_rtmp(f, &raw.rtmp),
         http_flv: HttpFlv { enabled: raw.http_flv.enabled },
+        hls: check_hls(f, &raw.hls),
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
+        rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
         gop_cache: check_gop_cache(f, &raw.gop_cache),
         publish: Publish {
             takeover: f.choice("publish", "takeover", &raw.publish.takeover, &TAKEOVERS),
@@ -214,6 +220,19 @@ fn check_rtmp(f: &mut Findings<'_>, raw: &RawRtmp) -> Rtmp {
     }
 }
 
+fn check_hls(f: &mut Findings<'_>, raw: &RawHls) -> Option<HlsSettings> {
+    let fragment = f.fraction("hls", "fragment_seconds", raw.fragment_seconds, 0.5..=60.0);
+    let options = HlsOptions {
+        fragment: Duration::from_secs_f64(fragment),
+        td_ratio: f.fraction("hls", "td_ratio", raw.td_ratio, 0.5..=10.0),
+        aof_ratio: f.fraction("hls", "aof_ratio", raw.aof_ratio, 0.5..=10.0),
+        wait_keyframe: raw.wait_keyframe,
+        window: f.seconds("hls", "window_seconds", raw.window_seconds, 3..=3_600),
+    };
+    let dispose = f.seconds("hls", "dispose_seconds", raw.dispose_seconds, 1..=MAX_WAIT_SECONDS);
+    raw.enabled.then_some(HlsSettings { options, always: raw.always, dispose })
+}
+
 fn check_rtmp2rtc(f: &mut Findings<'_>, raw: &RawRtmp2Rtc) -> Rtmp2Rtc {
     // RFC 6716 §2.1.1: Opus works from 6 to 510 kbit/s.
     let kbps = f.number("rtmp2rtc", "opus_bitrate_kbps", raw.opus_bitrate_kbps, 8..=510);
@@ -222,6 +241,15 @@ fn check_rtmp2rtc(f: &mut Findings<'_>, raw: &RawRtmp2Rtc) -> Rtmp2Rtc {
         bframes: f.choice("rtmp2rtc", "bframes", &raw.bframes, &BFRAMES),
         opus_bitrate_bps: kbps as u32 * 1000,
         linger: f.seconds("rtmp2rtc", "linger_seconds", raw.linger_seconds, 0..=3_600),
+    }
+}
+
+fn check_rtc2rtmp(f: &mut Findings<'_>, raw: &RawRtc2Rtmp) -> Rtc2Rtmp {
+    Rtc2Rtmp {
+        enabled: raw.enabled,
+        aac_bitrate_bps: f.number("rtc2rtmp", "aac_bitrate_kbps", raw.aac_bitrate_kbps, 16..=320) as u32 * 1000,
+        keyframe_interval: f.seconds("rtc2rtmp", "keyframe_seconds", raw.keyframe_seconds, 1..=60),
+        linger: f.seconds("rtc2rtmp", "linger_seconds", raw.linger_seconds, 0..=3_600),
     }
 }
 
@@ -292,6 +320,15 @@ impl Findings<'_> {
             self.add(section, key, format!("bad value {typed} for {section}.{key}: allowed: {low} to {high}"));
         }
         typed.clamp(*allowed.start(), *allowed.end())
+    }
+
+    fn fraction(&mut self, section: &str, key: &str, typed: f64, allowed: RangeInclusive<f64>) -> f64 {
+        let (low, high) = allowed.into_inner();
+        if (low..=high).contains(&typed) {
+            return typed;
+        }
+        self.add(section, key, format!("bad value {typed} for {section}.{key}: allowed: {low} to {high}"));
+        low
     }
 
     fn seconds(&mut self, section: &str, key: &str, typed: i64, allowed: RangeInclusive<i64>) -> Duration {

@@ -248,7 +248,8 @@ fn value_of_text(text: &str, default: &Value) -> Option<Value> {
             let entries = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
             Some(Value::Array(entries.map(Value::from).collect()))
         }
-        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+        Value::Float(_) => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from),
+        Value::Datetime(_) | Value::Table(_) => None,
     }
 }
 

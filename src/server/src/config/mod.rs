@@ -18,6 +18,7 @@ use freshet_bridge::crossing::BFrames;
 use freshet_media::{Codec, GopLimits};
 
 use crate::candidates::CandidateAddr;
+use crate::hls::HlsSettings;
 
 pub(crate) use load::{Loaded, load};
 pub(crate) use net::IpBlock;
@@ -35,8 +36,12 @@ pub(crate) struct Config {
     pub(crate) rtmp: Rtmp,
     /// `[http_flv]`
     pub(crate) http_flv: HttpFlv,
+    /// `[hls]`; [`None`] when it is off.
+    pub(crate) hls: Option<HlsSettings>,
     /// `[rtmp2rtc]`
     pub(crate) rtmp2rtc: Rtmp2Rtc,
+    /// `[rtc2rtmp]`
+    pub(crate) rtc2rtmp: Rtc2Rtmp,
     /// `[gop_cache]`
     pub(crate) gop_cache: GopLimits,
     /// `[publish]`
@@ -153,6 +158,19 @@ pub(crate) struct Rtmp2Rtc {
     /// Bit rate of the Opus that AAC and MP3 become.
     pub(crate) opus_bitrate_bps: u32,
     /// How long a crossing goes on after its last viewer.
+    pub(crate) linger: Duration,
+}
+
+/// WebRTC publishers to everybody else.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rtc2Rtmp {
+    /// Whether players of frames may play streams that are published over WebRTC.
+    pub(crate) enabled: bool,
+    /// Bit rate of the AAC that Opus becomes.
+    pub(crate) aac_bitrate_bps: u32,
+    /// How often the publisher is asked for a keyframe, at which players start and segments begin.
+    pub(crate) keyframe_interval: Duration,
+    /// How long a crossing goes on after its last player.
     pub(crate) linger: Duration,
 }
 

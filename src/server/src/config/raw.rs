@@ -14,7 +14,9 @@ pub(super) struct Raw {
     pub(super) rtc: RawRtc,
     pub(super) rtmp: RawRtmp,
     pub(super) http_flv: RawHttpFlv,
+    pub(super) hls: RawHls,
     pub(super) rtmp2rtc: RawRtmp2Rtc,
+    pub(super) rtc2rtmp: RawRtc2Rtmp,
     pub(super) gop_cache: RawGopCache,
     pub(super) publish: RawPublish,
     pub(super) play: RawPlay,
@@ -154,6 +156,34 @@ impl Default for RawHttpFlv {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(super) struct RawHls {
+    pub(super) enabled: bool,
+    pub(super) always: bool,
+    pub(super) fragment_seconds: f64,
+    pub(super) td_ratio: f64,
+    pub(super) aof_ratio: f64,
+    pub(super) wait_keyframe: bool,
+    pub(super) window_seconds: i64,
+    pub(super) dispose_seconds: i64,
+}
+
+impl Default for RawHls {
+    fn default() -> RawHls {
+        RawHls {
+            enabled: true,
+            always: false,
+            fragment_seconds: 2.0,
+            td_ratio: 1.0,
+            aof_ratio: 2.1,
+            wait_keyframe: true,
+            window_seconds: 20,
+            dispose_seconds: 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct RawRtmp2Rtc {
     pub(super) enabled: bool,
     pub(super) bframes: String,
@@ -164,6 +194,21 @@ pub(super) struct RawRtmp2Rtc {
 impl Default for RawRtmp2Rtc {
     fn default() -> RawRtmp2Rtc {
         RawRtmp2Rtc { enabled: true, bframes: "transcode".to_owned(), opus_bitrate_kbps: 96, linger_seconds: 10 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRtc2Rtmp {
+    pub(super) enabled: bool,
+    pub(super) aac_bitrate_kbps: i64,
+    pub(super) keyframe_seconds: i64,
+    pub(super) linger_seconds: i64,
+}
+
+impl Default for RawRtc2Rtmp {
+    fn default() -> RawRtc2Rtmp {
+        RawRtc2Rtmp { enabled: true, aac_bitrate_kbps: 128, keyframe_seconds: 2, linger_seconds: 10 }
     }
 }
 

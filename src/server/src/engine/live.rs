@@ -1,5 +1,5 @@
 //! Sessions of the frame plane: RTMP publishers, RTMP and FLV players. They are entered, limited and ended by the same
-//! rules as WebRTC sessions; their media goes through [`LiveStream`](crate::live::LiveStream)s, not through shards.
+//! rules as WebRTC sessions; their media goes through [`LiveStream`]s, not through shards.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +13,8 @@ use tracing::info;
 
 use super::registry::{Client, Link, LiveLink, Record, Registry};
 use super::types::{LiveRequest, Refusal, Role, TrackSnapshot};
-use super::{Engine, random_text};
-use crate::live::{LivePlayer, LivePublisher, LiveStream, Seat};
+use super::{Engine, crossing, random_text};
+use crate::live::{LivePlayer, LivePublisher, LiveReader, LiveStream, Seat};
 use crate::srs_code as code;
 
 impl Engine {
@@ -36,6 +36,21 @@ impl Engine {
         let (seat, stream) = self.seat(Role::Play, request)?;
         let player = stream.lock().fanout.join(wire);
         Ok(LivePlayer::new(seat, stream, player))
+    }
+
+    /// Lets a client read whole frames, from the last keyframe on. It may not wait for a publisher: it has no connection
+    /// whose end would tell that it no longer does.
+    ///
+    /// # Errors
+    /// Those of [`Engine::play_live`]; nobody publishes.
+    pub(crate) fn read_live(self: &Arc<Engine>, request: &LiveRequest) -> Result<LiveReader, Refusal> {
+        if self.registry().publisher(&request.key).is_none() {
+            let detail = format!("nobody publishes {}", request.key);
+            let refusal = Refusal::new(404, code::NO_PUBLISHER, "stream-absent", detail, "start the publisher");
+            return Err(refusal.retry_after(2));
+        }
+        let (seat, stream) = self.seat(Role::Play, request)?;
+        Ok(LiveReader::new(seat, stream))
     }
 
     fn seat(self: &Arc<Engine>, role: Role, request: &LiveRequest) -> Result<(Seat, Arc<LiveStream>), Refusal> {
@@ -78,23 +93,37 @@ impl Engine {
         self.forget(id, reason);
     }
 
-    /// A player of frames needs a publisher of frames.
+    /// A player of frames of a WebRTC publisher needs the other crossing, and a codec that has a way.
     pub(super) fn check_frame_source(&self, registry: &Registry, new: &Record) -> Result<(), Refusal> {
         let Some(publisher) = registry.publisher(&new.key).filter(|p| p.rtc().is_some()) else { return Ok(()) };
-        let (key, client) = (&new.key, &publisher.client_id);
-        let protocol = new.protocol().as_str();
-        let detail =
-            format!("{key} is published over WebRTC (client {client}) and is not converted for {protocol} players");
-        Err(Refusal::new(406, code::CODEC, "no-crossing", detail, "play it over WebRTC"))
+        let (key, protocol) = (&new.key, new.protocol().as_str());
+        if !self.from_rtc.is_enabled() {
+            let detail = format!("{key} is published over WebRTC and rtc2rtmp is off");
+            let hint = "set rtc2rtmp.enabled = true, or play it over WebRTC";
+            return Err(Refusal::new(409, code::CODEC, "no-crossing", detail, hint));
+        }
+        let Some(codec) = crossing::no_way(publisher) else { return Ok(()) };
+        let detail = format!("{key} is published with {codec}, which {protocol} cannot carry");
+        let hint = "publish with H.264 (rtc.prefer_codec, ?codec=h264), or play it over WebRTC";
+        Err(Refusal::new(406, code::CODEC, "no-crossing", detail, hint))
     }
 
     /// A WebRTC viewer of frames needs the crossing.
     pub(super) fn check_crossing(&self, registry: &Registry, new: &Record) -> Result<(), Refusal> {
-        let live = registry.publisher(&new.key).filter(|p| p.live().is_some());
-        let Some(publisher) = live.filter(|_| !self.crossings.are_enabled()) else { return Ok(()) };
-        let detail = format!("{} is published over {} and rtmp2rtc is off", new.key, publisher.protocol().as_str());
-        let hint = "set rtmp2rtc.enabled = true, or play it over RTMP or HTTP-FLV";
-        Err(Refusal::new(409, code::NO_RTC, "no-crossing", detail, hint))
+        let Some(publisher) = registry.publisher(&new.key) else { return Ok(()) };
+        let Some(link) = publisher.live() else { return Ok(()) };
+        if !self.to_rtc.is_enabled() {
+            let protocol = link.protocol.as_str();
+            let detail = format!("{} is published over {protocol} and rtmp2rtc is off", new.key);
+            let hint = "set rtmp2rtc.enabled = true, or play it over RTMP or HTTP-FLV";
+            return Err(Refusal::new(409, code::NO_RTC, "no-crossing", detail, hint));
+        }
+        let video = link.stream.tracks().video.map(|config| config.codec);
+        let Some(codec) = video.filter(|codec| !freshet_bridge::crossing::can_carry(*codec)) else { return Ok(()) };
+        let protocol = link.protocol.as_str();
+        let detail = format!("{} is published over {protocol} with {codec}, which does not cross to WebRTC", new.key);
+        let hint = "publish H.264, H.265 or AV1, or play it over RTMP or HTTP-FLV";
+        Err(Refusal::new(406, code::CODEC, "codec-mismatch", detail, hint))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
-use freshet_sfu::{Command, Path, RelayMessage};
+use freshet_sfu::{Command, Path, RelayMessage, SessionId, Tapped};
 use tokio::sync::mpsc;
 
 /// Commands and TCP frames that wait for one shard.
@@ -32,6 +32,9 @@ pub(super) enum Mail {
     TcpFrame(Path, Bytes),
     /// It is over.
     TcpClosed(SocketAddr),
+    /// Send a publisher's packets into the channel, which drops what it has no room for. The shard's end of it is dropped
+    /// when the publisher has gone, or at once if it is not at home there; dropping the other end closes the tap with the next packet.
+    TapOpen(SessionId, SyncSender<Tapped>),
     /// End the thread.
     Stop,
 }

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use bytes::{Bytes, BytesMut};
-use freshet_sfu::{Counter, Input, Path, Protocol, RelayMessage, SendBatch, Shard, ShardEvent};
+use freshet_sfu::{
+    Command, Counter, Input, Path, Protocol, RelayMessage, SendBatch, SessionId, Shard, ShardEvent, Tapped,
+};
 use tokio::sync::mpsc;
 
 use super::mailbox::{Mail, Queues, RingSender};
@@ -29,6 +31,8 @@ pub(super) struct ThreadStatus {
     pub(super) send_calls: Counter,
     pub(super) drop_send: Counter,
     pub(super) drop_relay: Counter,
+    /// Batches of a publisher that a tap's channel had no room for.
+    pub(super) drop_tap: Counter,
 }
 
 /// Everything that one media thread owns.
@@ -40,6 +44,7 @@ pub(super) struct MediaThread {
     pub(super) status: Arc<ThreadStatus>,
     pub(super) tcp: AHashMap<SocketAddr, mpsc::Sender<Bytes>>,
     pub(super) held: Vec<VecDeque<RelayMessage>>,
+    pub(super) taps: AHashMap<SessionId, SyncSender<Tapped>>,
 }
 
 impl MediaThread {
@@ -102,6 +107,7 @@ impl MediaThread {
                 Mail::TcpClosed(peer) => {
                     self.tcp.remove(&peer);
                 }
+                Mail::TapOpen(publisher, sender) => self.open_tap(now, publisher, sender),
                 Mail::Stop => return false,
             }
         }
@@ -149,9 +155,40 @@ impl MediaThread {
         for ring in woken.iter().filter_map(|to| self.queues.rings.get(*to)?.as_ref()) {
             ring.wake();
         }
+        // Before the events: a publisher's end is the last thing that its tap says.
+        self.hand_out_tapped();
         while let Some(event) = self.shard.poll_event() {
+            if let ShardEvent::Closed(id, _) = event {
+                self.taps.remove(&id);
+            }
             // The receiver only goes away when the process ends.
             let _ = self.events.send(event);
+        }
+    }
+
+    fn open_tap(&mut self, now: Instant, publisher: SessionId, sender: SyncSender<Tapped>) {
+        // What an earlier tap of the publisher has yielded is not for this one.
+        self.hand_out_tapped();
+        self.shard.handle_input(now, Input::Command(Command::Tap { publisher, on: true }));
+        // Elsewhere or gone: the far side learns it from the closed channel.
+        if self.shard.is_tapped(publisher) {
+            self.taps.insert(publisher, sender);
+        }
+    }
+
+    fn close_tap(&mut self, now: Instant, publisher: SessionId) {
+        self.taps.remove(&publisher);
+        self.shard.handle_input(now, Input::Command(Command::Tap { publisher, on: false }));
+    }
+
+    fn hand_out_tapped(&mut self) {
+        while let Some((publisher, tapped)) = self.shard.poll_tap() {
+            match self.taps.get(&publisher).map(|tap| tap.try_send(tapped)) {
+                // What was yielded before the tap was closed.
+                None | Some(Ok(())) => {}
+                Some(Err(TrySendError::Full(_))) => add(&self.status.drop_tap, 1),
+                Some(Err(TrySendError::Disconnected(_))) => self.close_tap(Instant::now(), publisher),
+            }
         }
     }
 }
@@ -196,3 +233,7 @@ fn add(counter: &Counter, n: u64) {
         counter.add(n);
     }
 }
+
+#[cfg(test)]
+#[path = "media_thread_tests.rs"]
+mod tests;

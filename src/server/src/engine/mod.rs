@@ -35,7 +35,7 @@ use rand::Rng as _;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
-use self::crossing::Crossings;
+use self::crossing::{FromRtc, ToRtc};
 use self::mailbox::{Mail, Postbox};
 use self::media_thread::{MediaThread, ThreadStatus};
 use self::open::Rules;
@@ -70,7 +70,8 @@ pub(crate) struct Engine {
     shards: Vec<ShardHandle>,
     registry: Mutex<Registry>,
     live: Arc<LiveStreams>,
-    crossings: Crossings,
+    to_rtc: ToRtc,
+    from_rtc: FromRtc,
     next_id: AtomicU64,
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -115,6 +116,7 @@ impl Engine {
                 status: Arc::clone(&thread),
                 tcp: AHashMap::new(),
                 held: (0..count).map(|_| VecDeque::new()).collect(),
+                taps: AHashMap::new(),
             });
             shards.push(ShardHandle { postbox, status, thread });
         }
@@ -129,7 +131,8 @@ impl Engine {
             shards,
             registry: Mutex::default(),
             live: LiveStreams::new(config.gop_cache),
-            crossings: Crossings::new(config.rtmp2rtc.clone()),
+            to_rtc: ToRtc::new(config.rtmp2rtc.clone()),
+            from_rtc: FromRtc::new(config.rtc2rtmp.clone()),
             next_id: AtomicU64::new(rand::rng().random::<u64>() >> 1),
             draining: AtomicBool::new(false),
             threads: Mutex::default(),
@@ -255,6 +258,11 @@ impl Engine {
     /// Ends all sessions and then the media threads. Blocks until the goodbyes are sent.
     pub(crate) fn stop(&self) {
         self.drain();
+        for record in self.registry().sessions.values() {
+            if let Link::Live(link) = &record.link {
+                link.end.send_replace(Some(CloseReason::Shutdown));
+            }
+        }
         for shard in &self.shards {
             // A mailbox that is full now is served in a moment.
             while !shard.postbox.post(Mail::Command(Command::CloseAll { reason: CloseReason::Shutdown })) {
@@ -308,7 +316,7 @@ impl Engine {
     fn take_event(&self, event: ShardEvent) {
         match event {
             ShardEvent::Closed(id, reason) => self.forget(id, reason),
-            ShardEvent::KeyframeWanted(id) => self.crossings.want_keyframe(id),
+            ShardEvent::KeyframeWanted(id) => self.to_rtc.want_keyframe(id),
             ShardEvent::Connected(id) => {
                 let registry = self.registry();
                 let Some(record) = registry.sessions.get(&id) else { return };

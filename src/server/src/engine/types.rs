@@ -26,6 +26,8 @@ pub(crate) enum Protocol {
     HttpFlv,
     /// FLV over a WebSocket.
     WsFlv,
+    /// HLS. All its viewers of a stream are one client.
+    Hls,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
             Protocol::Rtmp => "rtmp",
             Protocol::HttpFlv => "http-flv",
             Protocol::WsFlv => "ws-flv",
+            Protocol::Hls => "hls",
         }
     }
 }

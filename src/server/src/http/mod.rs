@@ -1,5 +1,5 @@
 //! Everything Freshet answers over HTTP: WHIP (RFC 9725), WHEP (draft-ietf-wish-whep-03), SRS's interface, the
-//! management API, metrics, the pages, and streams as FLV.
+//! management API, metrics, the pages, and streams as FLV and HLS.
 //!
 //! [`router`] builds one `axum` router that every listener serves; it knows no sockets. The media side is reached
 //! through [`Sessions`] only. Authorisation happens here, before the media side hears of a request.
@@ -7,6 +7,7 @@
 mod api;
 mod auth;
 mod flv;
+mod hls;
 mod host_names;
 mod metrics;
 mod middleware;
@@ -15,6 +16,7 @@ mod pages;
 mod problem;
 mod sessions;
 mod srs;
+mod streams;
 mod system;
 mod whip;
 
@@ -28,6 +30,7 @@ use freshet_media::Codec;
 
 use crate::access::Access;
 use crate::config::{IceServer, IpBlock};
+use crate::hls::{HlsServer, HlsSettings};
 
 pub(crate) use sessions::Sessions;
 
@@ -49,6 +52,8 @@ pub(crate) struct HttpSettings {
     pub(crate) ice_servers: Vec<IceServer>,
     /// Whether streams are played as FLV.
     pub(crate) http_flv: bool,
+    /// How streams are played as HLS, if they are.
+    pub(crate) hls: Option<HlsSettings>,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -62,6 +67,7 @@ impl Default for HttpSettings {
             access: Access::default(),
             ice_servers: Vec::new(),
             http_flv: true,
+            hls: None,
             server: ServerInfo::default(),
         }
     }
@@ -101,6 +107,7 @@ type Resource = MethodRouter<Arc<AppState>>;
 /// What all handlers share.
 pub(crate) struct AppState {
     sessions: Arc<dyn Sessions>,
+    hls: Option<Arc<HlsServer>>,
     settings: HttpSettings,
     identity: Identity,
     responses: middleware::ResponseCounts,
@@ -111,14 +118,21 @@ pub(crate) struct AppState {
 impl AppState {
     /// Joins the media side and the settings.
     pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HttpSettings) -> Arc<AppState> {
+        let hls = settings.hls.clone().map(|settings| HlsServer::new(Arc::clone(&sessions), settings));
         Arc::new(AppState {
             sessions,
+            hls,
             settings,
             identity: Identity::new(),
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
             host_names: host_names::HostNames::default(),
         })
+    }
+
+    /// The streams that are cut for HLS, if that is on.
+    pub(crate) fn hls(&self) -> Option<&Arc<HlsServer>> {
+        self.hls.as_ref()
     }
 }
 
@@ -158,7 +172,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(api::routes())
         .merge(metrics::routes())
         .merge(pages::routes())
-        .fallback(flv::stream_or_nothing)
+        .fallback(streams::stream_or_nothing)
         .method_not_allowed_fallback(problem::method_not_allowed);
     middleware::wrap(routes, &state).with_state(state)
 }

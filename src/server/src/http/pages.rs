@@ -23,9 +23,9 @@ const CONTENT_POLICY: &str = "default-src 'self'; connect-src * ws: wss:; img-sr
     media-src 'self' blob: mediastream:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'";
 
 pub(super) fn routes() -> Routes {
-    let index = get(async |headers: HeaderMap, uri: Uri| page("index.html", &headers, uri).await);
-    let publish = get(async |headers: HeaderMap, uri: Uri| page("publish.html", &headers, uri).await);
-    let play = get(async |headers: HeaderMap, uri: Uri| page("play.html", &headers, uri).await);
+    let index = get(async |headers: HeaderMap, uri: Uri| page("index.html", &headers, &uri));
+    let publish = get(async |headers: HeaderMap, uri: Uri| page("publish.html", &headers, &uri));
+    let play = get(async |headers: HeaderMap, uri: Uri| page("play.html", &headers, &uri));
     Router::new()
         .route("/", index)
         .route("/publish", publish.clone())
@@ -35,19 +35,19 @@ pub(super) fn routes() -> Routes {
         .route("/play/", play.clone())
         .route("/play/{*stream}", play)
         .route("/web/{*path}", get(asset))
-        .route("/favicon.ico", get(async |headers: HeaderMap, uri: Uri| page("favicon.svg", &headers, uri).await))
+        .route("/favicon.ico", get(async |headers: HeaderMap, uri: Uri| page("favicon.svg", &headers, &uri)))
 }
 
 async fn asset(Path(path): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
-    page(&path, &headers, uri).await
+    page(&path, &headers, &uri)
 }
 
-async fn page(path: &str, headers: &HeaderMap, uri: Uri) -> Response {
+fn page(path: &str, headers: &HeaderMap, uri: &Uri) -> Response {
     // Names are looked up in a list; the check keeps a debug build, which has the file system, to the same.
     let is_plain = path.split('/').all(|part| !part.is_empty() && !part.starts_with('.')) && !path.contains('\\');
     match (content_type(path), Web::get(path).filter(|_| is_plain)) {
         (Some(content_type), Some(file)) => serve(file, content_type, headers),
-        _ => problem::not_found(uri).await,
+        _ => problem::not_found(uri),
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn no_session() -> Refusal {
 }
 
 /// A path that is nothing here.
-pub(super) async fn not_found(uri: Uri) -> Response {
+pub(super) fn not_found(uri: &Uri) -> Response {
     response(&Refusal::new(
         404,
         code::HTTP_REQUEST,

@@ -8,7 +8,7 @@ use crate::engine::{
     ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken,
     StreamSnapshot,
 };
-use crate::live::LivePlayer;
+use crate::live::{LivePlayer, LiveReader};
 
 /// Sessions and streams, as [`Engine`] keeps them; see there for what each call does.
 pub(crate) trait Sessions: Send + Sync {
@@ -22,6 +22,7 @@ pub(crate) trait Sessions: Send + Sync {
     fn metrics(&self) -> MetricsSnapshot;
     fn is_draining(&self) -> bool;
     fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal>;
+    fn read_live(self: Arc<Self>, request: &LiveRequest) -> Result<LiveReader, Refusal>;
 }
 
 impl Sessions for Engine {
@@ -63,5 +64,9 @@ impl Sessions for Engine {
 
     fn play_live(self: Arc<Engine>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
         Engine::play_live(&self, request, Wire::Flv)
+    }
+
+    fn read_live(self: Arc<Engine>, request: &LiveRequest) -> Result<LiveReader, Refusal> {
+        Engine::read_live(&self, request)
     }
 }

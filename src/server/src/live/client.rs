@@ -10,8 +10,9 @@ use freshet_bridge::flv::{FlvError, Tag};
 use freshet_media::MediaKind;
 use freshet_sfu::{CloseReason, SessionId, SessionStatus};
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Inner, LiveStream};
+use super::{LiveStream, Source, Turn};
 use crate::engine::Engine;
 
 /// How often bit rates are worked out.
@@ -49,18 +50,18 @@ impl Drop for Seat {
 
 /// Bits per second of a session, worked out once a second.
 #[derive(Debug)]
-struct Meter {
+pub(super) struct Meter {
     at: Instant,
     received: u64,
     sent: u64,
 }
 
 impl Meter {
-    fn new() -> Meter {
+    pub(super) fn new() -> Meter {
         Meter { at: Instant::now(), received: 0, sent: 0 }
     }
 
-    fn update(&mut self, status: &SessionStatus) {
+    pub(super) fn update(&mut self, status: &SessionStatus) {
         let elapsed = self.at.elapsed();
         if elapsed < METER_INTERVAL {
             return;
@@ -77,48 +78,38 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct LivePublisher {
     seat: Seat,
-    stream: Arc<LiveStream>,
-    /// Its number among the stream's publishers.
-    turn: u64,
+    turn: Turn,
     meter: Meter,
 }
 
 impl LivePublisher {
     /// Takes the stream: what was there before is over.
     pub(crate) fn new(seat: Seat, stream: Arc<LiveStream>) -> LivePublisher {
-        let turn = stream.lock().start_over();
-        stream.tell();
-        LivePublisher { seat, stream, turn, meter: Meter::new() }
-    }
-
-    /// Works on the stream's state, unless another publisher has taken over.
-    fn with_stream<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> Option<T> {
-        let mut inner = self.stream.lock();
-        (inner.publishers == self.turn).then(|| work(&mut inner))
+        LivePublisher { seat, turn: Turn::begin(stream, Source::Publisher), meter: Meter::new() }
     }
 
     /// Gives the frame in a tag to everybody.
     ///
     /// # Errors
     /// The tag, or its track, is left out.
-    pub(crate) fn push(&mut self, tag: &Tag) -> Result<(), FlvError> {
+    pub(crate) fn push(&self, tag: &Tag) -> Result<(), FlvError> {
         let now = Instant::now();
         let status = &self.seat.status;
         status.last_media_millis.set(self.seat.engine.millis(now));
-        let pushed = self.with_stream(|inner| {
+        let pushed = self.turn.with_stream(|inner| {
             let Some(frame) = inner.demuxer.tag(tag)? else { return Ok(()) };
             status.tracks[usize::from(frame.kind() == MediaKind::Video)].frames.add(1);
             inner.fed_at = Some(now);
             inner.fanout.push(frame);
             Ok(())
         });
-        self.stream.tell();
+        self.turn.stream.tell();
         pushed.unwrap_or(Ok(()))
     }
 
     /// Describes the stream to its players: script data as it came.
     pub(crate) fn set_metadata(&self, script: Bytes) {
-        self.with_stream(|inner| inner.fanout.set_metadata(script));
+        self.turn.with_stream(|inner| inner.fanout.set_metadata(script));
     }
 
     /// Counts what has come over the network.
@@ -138,13 +129,6 @@ impl LivePublisher {
     }
 }
 
-impl Drop for LivePublisher {
-    fn drop(&mut self) {
-        self.with_stream(|inner| inner.is_live = false);
-        self.stream.tell();
-    }
-}
-
 /// What [`LivePlayer::read`] came back with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -161,13 +145,18 @@ pub(crate) struct LivePlayer {
     stream: Arc<LiveStream>,
     player: Player,
     meter: Meter,
+    /// Brings the meter up to date when nothing comes. One timer for the player's life: frames come too often to set one
+    /// for each.
+    tick: Interval,
     lost_frames: u64,
 }
 
 impl LivePlayer {
     /// Starts at the last keyframe, or waits for the stream to begin.
     pub(crate) fn new(seat: Seat, stream: Arc<LiveStream>, player: Player) -> LivePlayer {
-        LivePlayer { seat, stream, player, meter: Meter::new(), lost_frames: 0 }
+        let mut tick = interval(METER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        LivePlayer { seat, stream, player, meter: Meter::new(), tick, lost_frames: 0 }
     }
 
     /// Waits for frames and appends their bytes in the player's form.
@@ -190,7 +179,7 @@ impl LivePlayer {
             tokio::select! {
                 () = news => {}
                 reason = self.seat.ended() => return Reading::Ended(reason),
-                () = tokio::time::sleep(METER_INTERVAL) => {}
+                _ = self.tick.tick() => {}
             }
         }
     }

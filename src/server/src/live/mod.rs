@@ -4,6 +4,7 @@
 //! for tasks, one for threads. It exists while somebody holds it, publisher, player or crossing, and goes with the last.
 
 mod client;
+mod reader;
 mod rtmp;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
@@ -12,11 +13,12 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use freshet_bridge::fanout::{Fanout, Tracks};
 use freshet_bridge::flv::Demuxer;
-use freshet_media::{GopLimits, StreamKey};
+use freshet_media::{Frame, GopLimits, MediaTime, StreamKey};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 pub(crate) use client::{LivePlayer, LivePublisher, Reading, Seat};
+pub(crate) use reader::{LiveReader, News};
 pub(crate) use rtmp::{RtmpServer, RtmpSettings};
 
 /// All streams of the frame plane.
@@ -46,7 +48,7 @@ impl LiveStreams {
                 demuxer: Demuxer::new(),
                 fed_at: None,
                 publishers: 0,
-                is_live: false,
+                source: None,
             }),
             news: Notify::new(),
             news_for_threads: Condvar::new(),
@@ -83,20 +85,72 @@ pub(crate) struct Inner {
     fed_at: Option<Instant>,
     /// Counts the publishers that the stream has had.
     pub(crate) publishers: u64,
-    /// Whether the newest of them is still there.
-    pub(crate) is_live: bool,
+    /// Who feeds the stream at the moment.
+    pub(crate) source: Option<Source>,
 }
 
-impl Inner {
-    /// A publisher comes; the frames of the one before are no longer needed. Returns its number.
-    fn start_over(&mut self) -> u64 {
-        let timeline = std::mem::take(&mut self.demuxer).into_timeline();
-        self.demuxer = Demuxer::with_timeline(timeline);
-        self.demuxer.begin_again(self.fed_at.map_or(Duration::ZERO, |at| at.elapsed()));
-        self.fanout.start_over();
-        self.is_live = true;
-        self.publishers += 1;
-        self.publishers
+/// Where a stream's frames come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A publisher of frames.
+    Publisher,
+    /// The crossing from a WebRTC publisher.
+    Crossing,
+}
+
+/// One publisher's time on a stream. Whoever comes later ends it; so does dropping it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    stream: Arc<LiveStream>,
+    number: u64,
+    /// What follows the frames of those who came before.
+    start: MediaTime,
+}
+
+impl Turn {
+    /// Takes the stream: the frames of whoever had it are no longer needed.
+    pub(crate) fn begin(stream: Arc<LiveStream>, source: Source) -> Turn {
+        let (number, start) = {
+            let mut inner = stream.lock();
+            let gap = inner.fed_at.map_or(Duration::ZERO, |at| at.elapsed());
+            let mut timeline = std::mem::take(&mut inner.demuxer).into_timeline();
+            timeline.begin_again_after(inner.fanout.newest(), gap);
+            let start = timeline.start();
+            inner.demuxer = Demuxer::with_timeline(timeline);
+            inner.fanout.start_over();
+            inner.source = Some(source);
+            inner.publishers += 1;
+            (inner.publishers, start)
+        };
+        stream.tell();
+        Turn { stream, number, start }
+    }
+
+    /// Where on the stream's timeline it begins.
+    pub(crate) fn start(&self) -> MediaTime {
+        self.start
+    }
+
+    /// Gives a frame to everybody.
+    pub(crate) fn push(&self, frame: Frame) {
+        self.with_stream(|inner| {
+            inner.fed_at = Some(Instant::now());
+            inner.fanout.push(frame);
+        });
+        self.stream.tell();
+    }
+
+    /// Works on the stream's state, unless the turn is over.
+    fn with_stream<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> Option<T> {
+        let mut inner = self.stream.lock();
+        (inner.publishers == self.number).then(|| work(&mut inner))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.with_stream(|inner| inner.source = None);
+        self.stream.tell();
     }
 }
 

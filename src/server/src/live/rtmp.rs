@@ -5,9 +5,12 @@
 //! written to a player are bytes that all players share.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -30,8 +33,10 @@ use crate::url::stream_url::{self, StreamUrl};
 const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A player that takes nothing for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is read at once.
+/// What is read from a publisher at once.
 const READ_BYTES: usize = 64 * 1024;
+/// What is read at once from anybody else: handshakes, commands, acknowledgements. Held by every player.
+const SMALL_READ_BYTES: usize = 4 * 1024;
 /// Pieces that leave in one system call.
 const MAX_SLICES: usize = 64;
 /// Bad tags are logged for the first ones of a connection only.
@@ -61,6 +66,13 @@ enum Part {
 }
 
 impl Part {
+    fn read_bytes(&self) -> usize {
+        match self {
+            Part::Publisher(_) => READ_BYTES,
+            Part::Idle | Part::Player { .. } => SMALL_READ_BYTES,
+        }
+    }
+
     fn leave_for(&mut self, reason: CloseReason) {
         match self {
             Part::Idle => {}
@@ -105,6 +117,18 @@ struct Pending {
 }
 
 impl Pending {
+    /// Writes what the socket takes without waiting.
+    async fn write_at_once(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while !self.pieces.is_empty() {
+            let mut writing = pin!(self.write_to(writer));
+            match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
+                Poll::Ready(written) => written?,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what the socket takes at once.
     async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -156,7 +180,9 @@ impl Session<'_> {
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let mut input = BytesMut::with_capacity(READ_BYTES);
+        let mut input = BytesMut::with_capacity(SMALL_READ_BYTES);
+        // One registration for all turns of the loop.
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
         let mut progress = Instant::now();
         loop {
             let may_write = !self.pending.pieces.is_empty();
@@ -165,7 +191,7 @@ impl Session<'_> {
                 let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
                 return Ok(why);
             }
-            input.reserve(READ_BYTES);
+            input.reserve(self.part.read_bytes());
             let is_open = self.over.is_none();
             let may_read = is_open && self.rtmp.wants_input();
             let patience = self.patience(may_write);
@@ -173,7 +199,7 @@ impl Session<'_> {
                 read = reader.read_buf(&mut input), if may_read => Event::Read(read?),
                 written = self.pending.write_to(&mut writer), if may_write => written.map(|()| Event::Written)?,
                 event = next_of(&mut self.part, !may_write), if is_open => event,
-                _ = stop.wait_for(|stop| *stop), if is_open => Event::Ended(CloseReason::Shutdown),
+                _ = &mut stopped, if is_open => Event::Ended(CloseReason::Shutdown),
                 () = sleep_until(progress + patience.unwrap_or_default()), if patience.is_some() => Event::Deadline,
             };
             // What a client asks for before it publishes or plays buys it no time.
@@ -192,7 +218,11 @@ impl Session<'_> {
                     }
                 }
                 Event::Written => {}
-                Event::Media(pieces) => self.pending.pieces.extend(pieces),
+                Event::Media(pieces) => {
+                    self.pending.pieces.extend(pieces);
+                    // Mostly the socket takes it all, and another turn of everything else is saved.
+                    self.pending.write_at_once(&mut writer).await?;
+                }
                 Event::Ended(reason) => {
                     self.say_end(reason);
                     progress = Instant::now();

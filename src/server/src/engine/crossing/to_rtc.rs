@@ -1,4 +1,4 @@
-//! Crossings from the frame plane to the packet plane, and the threads that run them.
+//! Crossings from the frame plane to the packet plane (`rtmp2rtc`), and the threads that run them.
 //!
 //! A stream of frames crosses while it has WebRTC viewers, and for `rtmp2rtc.linger_seconds` after the last.
 //! Its thread reads the stream's cache like any player, from the last keyframe on, and posts packets to the shard that
@@ -17,12 +17,12 @@ use freshet_sfu::{
 };
 use tracing::{info, warn};
 
-use super::Engine;
-use super::mailbox::Mail;
-use super::registry::Registry;
-use super::types::CrossingSnapshot;
 use crate::config::Rtmp2Rtc;
-use crate::live::LiveStream;
+use crate::engine::Engine;
+use crate::engine::mailbox::Mail;
+use crate::engine::registry::Registry;
+use crate::engine::types::CrossingSnapshot;
+use crate::live::{LiveStream, Source};
 use crate::udp::thread_cpu_time;
 
 /// Longest sleep of a crossing's thread: how late it notices that the last viewer has left.
@@ -38,7 +38,7 @@ const LOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// All that run.
 #[derive(Debug)]
-pub(super) struct Crossings {
+pub(in crate::engine) struct ToRtc {
     settings: Rtmp2Rtc,
     running: Mutex<AHashMap<StreamKey, Arc<Control>>>,
 }
@@ -61,17 +61,17 @@ impl Control {
     }
 }
 
-impl Crossings {
-    pub(super) fn new(settings: Rtmp2Rtc) -> Crossings {
-        Crossings { settings, running: Mutex::default() }
+impl ToRtc {
+    pub(in crate::engine) fn new(settings: Rtmp2Rtc) -> ToRtc {
+        ToRtc { settings, running: Mutex::default() }
     }
 
-    pub(super) fn are_enabled(&self) -> bool {
+    pub(in crate::engine) fn is_enabled(&self) -> bool {
         self.settings.enabled
     }
 
     /// Viewers of a feed need a keyframe.
-    pub(super) fn want_keyframe(&self, feed: SessionId) {
+    pub(in crate::engine) fn want_keyframe(&self, feed: SessionId) {
         if let Some(control) = self.lock().values().find(|c| c.feed.load(Ordering::Relaxed) == feed.0) {
             control.keyframe_wanted.store(true, Ordering::Relaxed);
             control.stream.tell();
@@ -79,14 +79,14 @@ impl Crossings {
     }
 
     /// What a stream's crossing does.
-    pub(super) fn snapshot(&self, key: &StreamKey) -> Option<CrossingSnapshot> {
+    pub(in crate::engine) fn snapshot(&self, key: &StreamKey) -> Option<CrossingSnapshot> {
         let control = self.lock().get(key).cloned()?;
         let is_open = control.feed.load(Ordering::Relaxed) != 0;
         is_open.then(|| control.snapshot().clone())
     }
 
     /// How many run, by what they do to the picture.
-    pub(super) fn by_mode(&self) -> Vec<(&'static str, usize)> {
+    pub(in crate::engine) fn by_mode(&self) -> Vec<(&'static str, usize)> {
         let modes: Vec<&str> = self.lock().values().map(|c| c.snapshot().video).collect();
         let count = |mode: VideoMode| modes.iter().filter(|m| **m == mode.as_str()).count();
         [VideoMode::Pass, VideoMode::Transcode, VideoMode::Drop].map(|mode| (mode.as_str(), count(mode))).to_vec()
@@ -101,16 +101,16 @@ impl Crossings {
 impl Engine {
     /// Starts a stream's crossing if it has viewers and none, and tells a running one how many there are. To be called
     /// after every change of a stream's publisher or viewers, while the registry is locked.
-    pub(super) fn sync_crossing(&self, registry: &Registry, key: &StreamKey) {
+    pub(super) fn sync_to_rtc(&self, registry: &Registry, key: &StreamKey) {
         let viewers = registry.streams.get(key).map_or(0, |s| s.rtc_viewers);
-        let mut running = self.crossings.lock();
+        let mut running = self.to_rtc.lock();
         if let Some(control) = running.get(key) {
             control.viewers.store(viewers, Ordering::Relaxed);
             control.stream.tell();
             return;
         }
         let Some(link) = registry.publisher(key).and_then(|p| p.live()) else { return };
-        if viewers == 0 || !self.crossings.settings.enabled {
+        if viewers == 0 || !self.to_rtc.settings.enabled {
             return;
         }
         let control = Arc::new(Control {
@@ -120,7 +120,7 @@ impl Engine {
             feed: AtomicU64::new(0),
             snapshot: Mutex::new(CrossingSnapshot { video: VideoMode::Pass.as_str(), note: None, cpu_percent: 0.0 }),
         });
-        let runner = Runner::new(self.this.clone(), Arc::clone(&control), self.crossings.settings.clone());
+        let runner = Runner::new(self.this.clone(), Arc::clone(&control), self.to_rtc.settings.clone());
         let spawned = std::thread::Builder::new().name("freshet-cross".to_owned()).spawn(move || runner.run());
         match spawned {
             Ok(_) => {
@@ -132,7 +132,7 @@ impl Engine {
 }
 
 /// In which formats a stream of frames reaches WebRTC viewers.
-pub(super) fn crossing_formats(tracks: &Tracks) -> Vec<(MediaKind, Vec<Format>)> {
+pub(in crate::engine) fn crossing_formats(tracks: &Tracks) -> Vec<(MediaKind, Vec<Format>)> {
     let video = tracks.video.as_ref().map(|config| {
         let facts = freshet_media::facts(config);
         (MediaKind::Video, vec![Format::unnegotiated(config.codec, facts.fmtp)])
@@ -210,7 +210,12 @@ impl Runner {
                 if let Some(passage) = passage.as_mut().filter(|p| p.turn == inner.publishers) {
                     lost = inner.fanout.read_frames(&mut passage.cursor, READ_FRAMES, &mut frames);
                 }
-                (inner.publishers, inner.is_live, inner.fanout.is_settled(), inner.fanout.newest())
+                (
+                    inner.publishers,
+                    inner.source == Some(Source::Publisher),
+                    inner.fanout.is_settled(),
+                    inner.fanout.newest(),
+                )
             };
             if let Some(old) = passage.take_if(|p| p.turn != turn || !is_live) {
                 self.close(&engine, &old.feed);
@@ -240,7 +245,7 @@ impl Runner {
         if since.elapsed() < self.settings.linger {
             return false;
         }
-        let mut running = engine.crossings.lock();
+        let mut running = engine.to_rtc.lock();
         // Viewers are counted under this lock: none can come unnoticed.
         let over = self.control.viewers.load(Ordering::Relaxed) == 0;
         if over {
@@ -250,7 +255,7 @@ impl Runner {
     }
 
     /// Opens a feed for the publisher that is there.
-    fn open(&mut self, engine: &Engine, turn: u64) -> Option<Passage> {
+    fn open(&self, engine: &Engine, turn: u64) -> Option<Passage> {
         let stream = &self.control.stream;
         let (tracks, cursor, newest, backlog) = {
             let inner = stream.lock();
@@ -386,8 +391,12 @@ impl Runner {
 
 fn has_news(inner: &crate::live::Inner, passage: Option<&Passage>) -> bool {
     match passage {
-        Some(passage) => passage.turn != inner.publishers || !inner.is_live || inner.fanout.has_more(&passage.cursor),
+        Some(passage) => {
+            passage.turn != inner.publishers
+                || inner.source != Some(Source::Publisher)
+                || inner.fanout.has_more(&passage.cursor)
+        }
         // It can be opened.
-        None => inner.is_live && inner.fanout.is_settled(),
+        None => inner.source == Some(Source::Publisher) && inner.fanout.is_settled(),
     }
 }

@@ -192,6 +192,7 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "https_port": info.https_port,
         "rtmp_port": info.rtmp_port,
         "http_flv": settings.http_flv,
+        "hls": settings.hls.is_some(),
         "codecs": codecs,
         "prefer_codec": info.prefer_codec.map(Codec::rtp_name),
         "ice_servers": ice_servers,

@@ -127,7 +127,7 @@ fn tc_url(protocol: Protocol, key: &StreamKey) -> String {
     let scheme = match protocol {
         Protocol::WebRtc => "webrtc",
         Protocol::Rtmp => "rtmp",
-        Protocol::HttpFlv | Protocol::WsFlv => "http",
+        Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
     };
     format!("{scheme}://{}/{}", vhost_name(key), key.app())
 }
@@ -140,6 +140,7 @@ fn client_type(protocol: Protocol, role: Role) -> &'static str {
         (Protocol::Rtmp, Role::Publish) => "fmle-publish",
         (Protocol::Rtmp, Role::Play) => "rtmp-play",
         (Protocol::HttpFlv | Protocol::WsFlv, _) => "flv-play",
+        (Protocol::Hls, _) => "hls-play",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::{
     StreamSnapshot, TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
-use crate::live::LivePlayer;
+use crate::live::{LivePlayer, LiveReader};
 
 pub(super) const TOKEN: &str = "abcdefghijklmnopqrstuv";
 pub(super) const ETAG: &str = "\"e1\"";
@@ -108,6 +108,10 @@ impl Sessions for FakeSessions {
 
     fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
         Err(Refusal::new(409, 5028, "stream-absent", request.key.to_string(), "publish it"))
+    }
+
+    fn read_live(self: Arc<Self>, request: &LiveRequest) -> Result<LiveReader, Refusal> {
+        Err(Refusal::new(404, 5028, "stream-absent", request.key.to_string(), "publish it"))
     }
 
     fn is_draining(&self) -> bool {

@@ -1,0 +1,120 @@
+//! HLS: `GET /{app}/{stream}.m3u8` and the segments beside it, `/{app}/{stream}-{sequence}.ts` (RFC 8216).
+//!
+//! A playlist may be kept for a second, a segment for as long as anybody likes: its name is never used again. Where
+//! viewers must show a token, so must they for every segment; the playlist hangs the one that it was asked with on the
+//! segments' names. A cache in front that answers by path alone lets in everybody.
+
+use std::sync::Arc;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RANGE, USER_AGENT};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use freshet_bridge::hls::SEGMENT_ENDING;
+
+use super::{AppState, offer, streams};
+use crate::engine::{Protocol, Refusal};
+use crate::hls::{HlsServer, PlaylistView};
+use crate::srs_code as code;
+use crate::url::query::{Query, percent_encode};
+
+/// RFC 8216 §4 and §10.
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+const SEGMENT_TYPE: &str = "video/mp2t";
+
+/// A second is half of the shortest target duration that is of use; a player that gets the same text again asks after
+/// half a target duration (§6.3.4).
+const PLAYLIST_CACHE: &str = "max-age=1";
+const SEGMENT_CACHE: &str = "max-age=86400, immutable";
+/// What is not there yet may be there in a moment. Some caches keep refusals unless told.
+const REFUSAL_CACHE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Parameters of the playlist's address that segments need as well: who may play, and which stream is meant.
+const PASSED_ON: [&str; 4] = ["token", "secret", "vhost", "domain"];
+
+/// Chromium 156's own player fails with "could not parse" when it reads a live playlist of fewer segments again.
+const CHROMIUM_MIN_SEGMENTS: usize = 3;
+
+/// Answers `/{app}/{stream}.m3u8`.
+pub(super) async fn playlist(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> Response {
+    let answer = async {
+        let request = streams::play_request(state, parts, Protocol::Hls, None)?;
+        let view = PlaylistView {
+            name: percent_encode(request.key.stream()),
+            query: passed_on(Query::new(parts.uri.query().unwrap_or_default())),
+            min_segments: if is_chromium_itself(parts) { CHROMIUM_MIN_SEGMENTS } else { 1 },
+        };
+        hls.playlist(&request, &view).await
+    };
+    match answer.await {
+        Ok(text) => {
+            (StatusCode::OK, [(CONTENT_TYPE, PLAYLIST_TYPE), (CACHE_CONTROL, PLAYLIST_CACHE)], text).into_response()
+        }
+        Err(refusal) => refused(state, parts, &refusal),
+    }
+}
+
+/// Answers `/{app}/{stream}-{sequence}.ts`.
+pub(super) fn segment(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> Response {
+    let found = || {
+        let path = parts.uri.path();
+        let missing = || {
+            let detail = format!("there is no segment at {path}");
+            let hint =
+                "segments are there while the playlist lists them and a little longer; ask for the playlist first";
+            Refusal::new(404, code::NO_PUBLISHER, "no-segment", detail, hint)
+        };
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let stem = file.get(..file.len().saturating_sub(SEGMENT_ENDING.len())).unwrap_or_default();
+        let (name, sequence) = stem.rsplit_once('-').ok_or_else(missing)?;
+        let sequence = sequence.parse().map_err(|_| missing())?;
+        let request = streams::play_request(state, parts, Protocol::Hls, Some(name))?;
+        hls.segment(&request.key, sequence).ok_or_else(missing)
+    };
+    match found() {
+        Ok(data) => {
+            (StatusCode::OK, [(CONTENT_TYPE, SEGMENT_TYPE), (CACHE_CONTROL, SEGMENT_CACHE)], data).into_response()
+        }
+        Err(refusal) => refused(state, parts, &refusal),
+    }
+}
+
+fn refused(state: &AppState, parts: &Parts, refusal: &Refusal) -> Response {
+    streams::log_refusal(state, parts, refusal);
+    let mut response = offer::refused(refusal);
+    response.headers_mut().insert(CACHE_CONTROL, REFUSAL_CACHE);
+    response
+}
+
+/// Whether a `<video>` of Chromium plays the playlist, and no script: only those ask for a range.
+fn is_chromium_itself(parts: &Parts) -> bool {
+    let agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    parts.headers.contains_key(RANGE) && agent.contains("Chrome/")
+}
+
+/// The query that segments get, with its question mark; empty without parameters.
+fn passed_on(query: Query<'_>) -> String {
+    let pairs = PASSED_ON.iter().filter_map(|name| {
+        let value = query.get_verbatim(name)?;
+        Some(format!("{name}={}", percent_encode(&value)))
+    });
+    let all = pairs.collect::<Vec<_>>().join("&");
+    if all.is_empty() { all } else { format!("?{all}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_segments_need_is_passed_on() {
+        for (query, passed) in [
+            ("", ""),
+            ("_=17&x=y", ""),
+            ("token=a+b%2F%22%0A&_=1", "?token=a%2Bb/%22%0A"),
+            ("vhost=example.org&secret=s", "?secret=s&vhost=example.org"),
+        ] {
+            assert_eq!(passed_on(Query::new(query)), passed, "{query}");
+        }
+    }
+}

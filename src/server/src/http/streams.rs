@@ -1,0 +1,65 @@
+//! Streams at addresses of their own, `/{app}/{stream}.{format}`: which format answers, and what they have in common.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::offer::{self, Caller};
+use super::{AppState, Connection, auth, flv, hls, problem};
+use crate::engine::{LiveRequest, Protocol, Refusal, Role};
+use crate::srs_code as code;
+use crate::url::query::{Query, percent_decode};
+use crate::url::stream_url;
+
+/// Answers paths that nothing else answers: streams, or nothing.
+pub(super) async fn stream_or_nothing(State(state): State<Arc<AppState>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let file = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let (name, format) = file.rsplit_once('.').unwrap_or((file, ""));
+    let format = format.to_ascii_lowercase();
+    let (has_flv, hls) = (state.settings.http_flv, state.hls.clone());
+    if name.is_empty() || !matches!((format.as_str(), has_flv, &hls), ("flv", true, _) | ("m3u8" | "ts", _, Some(_))) {
+        return problem::not_found(&parts.uri);
+    }
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return problem::method_not_allowed(parts.method, parts.uri).await;
+    }
+    match (format.as_str(), hls) {
+        ("m3u8", Some(hls)) => hls::playlist(&state, &hls, &parts).await,
+        ("ts", Some(hls)) => hls::segment(&state, &hls, &parts),
+        _ => flv::stream(&state, parts).await,
+    }
+}
+
+/// Who asks to play what, once that is allowed. `name` replaces the path's last part, undecoded.
+pub(super) fn play_request(
+    state: &AppState,
+    parts: &Parts,
+    protocol: Protocol,
+    name: Option<&str>,
+) -> Result<LiveRequest, Refusal> {
+    let Some(connection) = parts.extensions.get::<Connection>() else {
+        return Err(Refusal::new(500, code::HTTP_REQUEST, "no-connection", "no connection", "report it"));
+    };
+    let caller = Caller::new(&state.settings, connection, &parts.headers, &parts.uri);
+    let query = Query::new(parts.uri.query().unwrap_or_default());
+    auth::authorise(&state.settings, Role::Play, &parts.headers, &[query])?;
+    let path = parts.uri.path().trim_start_matches('/');
+    let (app, stream) = path.rsplit_once('/').unwrap_or(("", path));
+    let stream = name.unwrap_or(stream);
+    let own_host = caller.host.as_deref().unwrap_or_default();
+    let vhost = stream_url::vhost_of(query);
+    let key = stream_url::stream_key(vhost.as_deref(), &[own_host], &percent_decode(app), &percent_decode(stream))?;
+    Ok(LiveRequest { key, protocol, peer: connection.peer, client_ip: caller.client_ip, user_agent: caller.user_agent })
+}
+
+/// Logs a refusal.
+pub(super) fn log_refusal(state: &AppState, parts: &Parts, refusal: &Refusal) {
+    if let Some(connection) = parts.extensions.get::<Connection>() {
+        let caller = Caller::new(&state.settings, connection, &parts.headers, &parts.uri);
+        offer::log_refusal(&caller, Role::Play, parts.uri.path(), refusal);
+    }
+}
