@@ -7,7 +7,7 @@
 //!
 //! Pictures pass as they are, from the first keyframe on and after a loss from the next one. Sound becomes AAC, or stays
 //! Opus where the far side takes it; what is lost of it is concealed. Times are microseconds from near 0 on, from the
-//! first packet on ([`clock`]). A frame goes out when it is complete: nothing is held back but what stands behind a
+//! first packet on. A frame goes out when it is complete: nothing is held back but what stands behind a
 //! missing packet, and that no longer than the jitter buffer's deadline.
 //!
 //! It has no clock, no socket and no session. Whoever runs it feeds it with one layer of each track, asks the publisher
@@ -177,7 +177,7 @@ impl RtpToFrames {
     }
 
     /// A sender report's word, or whatever else is known: the packet of this RTP time was at this wall time. Times of
-    /// frames follow slowly, see [`clock`].
+    /// frames follow slowly.
     pub fn set_clock(&mut self, track: usize, rtp: u32, wall_micros: i64) {
         self.clocks.refer(track, rtp, wall_micros);
     }
