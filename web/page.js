@@ -12,6 +12,7 @@ import { diagnose } from './lib/diagnose.js';
  * @property {number} [https_port]
  * @property {number} [rtmp_port]
  * @property {boolean} [http_flv]
+ * @property {boolean} [hls]
  */
 
 const DEFAULT_STREAM = 'live/cam';

@@ -8,6 +8,7 @@ const REFRESH_MS = 2000;
 const stream = element('stream', HTMLInputElement);
 let rtmpPort = 0;
 let hasFlv = false;
+let hasHls = false;
 
 element('open', HTMLFormElement).addEventListener('submit', (event) => {
   event.preventDefault();
@@ -32,13 +33,16 @@ function showAddresses() {
   setText(element('rtmp-url'), `rtmp://${location.hostname}${rtmpPort === 1935 ? '' : `:${rtmpPort}`}/${name}`);
   element('flv-row').hidden = !hasFlv;
   setText(element('flv-url'), `${location.origin}/${name}.flv`);
+  element('hls-row').hidden = !hasHls;
+  setText(element('hls-url'), `${location.origin}/${name}.m3u8`);
 }
 
 async function showServer() {
   const info = await serverInfo();
   if (info.candidates) setText(element('candidates'), info.candidates.join('\n') || 'Only this machine. Set CANDIDATE to an address that others reach.');
   rtmpPort = info.rtmp_port ?? 0;
-  hasFlv = Boolean(rtmpPort && info.http_flv);
+  hasFlv = Boolean(info.http_flv);
+  hasHls = Boolean(info.hls);
   showAddresses();
   if (info.version) setText(element('version'), `Freshet ${info.version}`);
   if (!isSecureContext) {

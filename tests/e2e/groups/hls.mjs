@@ -225,7 +225,7 @@ function plays(how, title) {
 function watchPicture([how, url]) {
   const seen = (globalThis.seen = { painted: 0, ages: [], errors: [] });
   const video = document.createElement('video');
-  Object.assign(video, { autoplay: true, muted: true, width: 640 });
+  Object.assign(video, { autoplay: true, muted: true, width: 640, crossOrigin: 'anonymous' });
   document.body.append(video);
   const began = performance.now();
   const note = () => {
