@@ -185,12 +185,22 @@ impl Fanout {
         self.cache.has_more(cursor)
     }
 
-    /// Reads frames as they are, at most `max_frames`. Returns how many were lost to slowness.
-    pub fn read_frames(&self, cursor: &mut Cursor, max_frames: usize, out: &mut Vec<Frame>) -> u64 {
-        let mut lost = 0;
-        for _ in 0..max_frames {
+    /// Reads frames as they are, at most `max_frames`, those of one kind if told so. Returns how many were lost to
+    /// slowness.
+    pub fn read_frames(
+        &self,
+        cursor: &mut Cursor,
+        kind: Option<MediaKind>,
+        max_frames: usize,
+        out: &mut Vec<Frame>,
+    ) -> u64 {
+        let (mut lost, end) = (0, out.len().saturating_add(max_frames));
+        while out.len() < end {
             match self.cache.next(cursor) {
-                Next::Item(item) => out.push(item.as_ref().clone()),
+                Next::Item(item) if kind.is_none_or(|kind| kind == item.as_ref().kind()) => {
+                    out.push(item.as_ref().clone());
+                }
+                Next::Item(_) => {}
                 Next::Skipped { frames } => lost += frames,
                 Next::Empty => break,
             }

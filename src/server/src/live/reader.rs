@@ -92,7 +92,7 @@ impl LiveReader {
         let inner = self.stream.lock();
         let is_other_publisher = inner.publishers != self.publisher;
         self.publisher = inner.publishers;
-        let lost_frames = inner.fanout.read_frames(&mut self.cursor, MAX_FRAMES, frames);
+        let lost_frames = inner.fanout.read_frames(&mut self.cursor, None, MAX_FRAMES, frames);
         News { is_other_publisher, is_live: inner.source.is_some(), newest: inner.fanout.newest(), lost_frames }
     }
 }

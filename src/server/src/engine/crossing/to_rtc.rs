@@ -31,6 +31,8 @@ const MAX_SLEEP: Duration = Duration::from_millis(200);
 const FIRST_SEQ: u64 = 1 << 32;
 /// Frames that are read at once.
 const READ_FRAMES: usize = 256;
+/// Pictures that are encoded again before sound is looked for: some tens of milliseconds of work.
+const SLOW_FRAMES: usize = 4;
 /// Packets that are posted at once: a keyframe's.
 const POST_PACKETS: usize = 128;
 /// How often load is worked out and looked at.
@@ -159,7 +161,9 @@ struct Runner {
 struct Passage {
     /// The publisher's number.
     turn: u64,
-    cursor: Cursor,
+    /// Sound has a place of its own: it must not wait while pictures that are encoded again catch up.
+    sound: Cursor,
+    pictures: Cursor,
     crossing: Crossing,
     feed: Feed,
     /// What was in the cache at the start has not all been read yet.
@@ -208,7 +212,11 @@ impl Runner {
                     inner = stream.wait(inner, MAX_SLEEP);
                 }
                 if let Some(passage) = passage.as_mut().filter(|p| p.turn == inner.publishers) {
-                    lost = inner.fanout.read_frames(&mut passage.cursor, READ_FRAMES, &mut frames);
+                    let Passage { sound, pictures, .. } = passage;
+                    inner.fanout.read_frames(sound, Some(MediaKind::Audio), READ_FRAMES, &mut frames);
+                    let max =
+                        if passage.crossing.video_mode().0 == VideoMode::Transcode { SLOW_FRAMES } else { READ_FRAMES };
+                    lost = inner.fanout.read_frames(pictures, Some(MediaKind::Video), max, &mut frames);
                 }
                 (
                     inner.publishers,
@@ -262,7 +270,7 @@ impl Runner {
             let cursor = inner.fanout.start();
             let mut backlog = Vec::new();
             let mut ahead = cursor;
-            inner.fanout.read_frames(&mut ahead, usize::MAX, &mut backlog);
+            inner.fanout.read_frames(&mut ahead, None, usize::MAX, &mut backlog);
             (inner.fanout.tracks().clone(), cursor, inner.fanout.newest(), backlog)
         };
         let options =
@@ -294,7 +302,7 @@ impl Runner {
         let (mode, why) = crossing.video_mode();
         info!(stream = %stream.key(), video = mode.as_str(), cached_frames = backlog.len(),
             "crossing to WebRTC starts{}", why.map(|w| format!(": {w}")).unwrap_or_default());
-        Some(Passage { turn, cursor, crossing, feed, in_backlog: !backlog.is_empty() })
+        Some(Passage { turn, sound: cursor, pictures: cursor, crossing, feed, in_backlog: !backlog.is_empty() })
     }
 
     fn close(&self, engine: &Engine, feed: &Feed) {
@@ -334,7 +342,9 @@ impl Runner {
             }
         }
         self.post(engine, passage, newest, packets);
-        if frames.len() < READ_FRAMES {
+        let pictures = frames.iter().filter(|f| f.kind() == MediaKind::Video).count();
+        let is_slow = passage.crossing.video_mode().0 == VideoMode::Transcode;
+        if pictures < if is_slow { SLOW_FRAMES } else { READ_FRAMES } {
             passage.in_backlog = false;
         }
         self.note_load(&passage.crossing);
@@ -394,7 +404,8 @@ fn has_news(inner: &crate::live::Inner, passage: Option<&Passage>) -> bool {
         Some(passage) => {
             passage.turn != inner.publishers
                 || inner.source != Some(Source::Publisher)
-                || inner.fanout.has_more(&passage.cursor)
+                || inner.fanout.has_more(&passage.pictures)
+                || inner.fanout.has_more(&passage.sound)
         }
         // It can be opened.
         None => inner.source == Some(Source::Publisher) && inner.fanout.is_settled(),
