@@ -45,10 +45,10 @@ function assertSound(seen) {
   assert.ok(seen.longestPauseMs < LONGEST_PAUSE_MS, `silent for ${seen.longestPauseMs} ms`);
 }
 
-/** As the page hears it. What the server says is measured below; a browser that is short of CPU goes its own ways. */
+/** As the page hears it, with the player's own buffers. What the server says is measured below, to a few milliseconds. */
 function assertLipSync(seen) {
   const starved = seen.concealedShare > 0.03 || seen.longestGapMs > 300;
-  assert.ok(starved || Math.abs(seen.soundAfterPictureMs) <= 250, `sound ${seen.soundAfterPictureMs} ms after the picture`);
+  assert.ok(starved || Math.abs(seen.soundAfterPictureMs) <= 500, `sound ${seen.soundAfterPictureMs} ms after the picture`);
 }
 
 function figures(seen, stream) {
