@@ -16,7 +16,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -40,6 +39,7 @@ use tracing::{debug, warn};
 use crate::engine::Engine;
 use crate::http::Connection;
 use crate::live::RtmpServer;
+use crate::peeked::Peeked;
 
 /// A peer that has not shown within this time which protocol it speaks is closed. The same time is given to a TLS
 /// handshake and to a request's header; it also ends idle keep-alive connections.
@@ -309,7 +309,7 @@ async fn serve_connection(
             let acceptor = TlsAcceptor::from(config.clone());
             let stream = timeout(FIRST_BYTES_TIMEOUT, acceptor.accept(stream)).await??;
             let stream = timeout(FIRST_BYTES_TIMEOUT, Peeked::new(stream)).await??;
-            if stream.first == RTMP_VERSION {
+            if stream.first() == RTMP_VERSION {
                 return services.serve_rtmp(stream, peer, slot, stop).await;
             }
             serve_http(stream, Connection { peer, local, tls: true }, services.router.clone(), stop).await
@@ -346,57 +346,6 @@ async fn first_bytes(stream: &mut TcpStream) -> io::Result<(Spoken, Bytes)> {
         }
     }
     Ok((recognise(&read_ahead), read_ahead.freeze()))
-}
-
-/// A stream whose first byte has been looked at.
-struct Peeked<S> {
-    stream: S,
-    first: u8,
-    is_read: bool,
-}
-
-impl<S: AsyncRead + Unpin> Peeked<S> {
-    async fn new(mut stream: S) -> io::Result<Peeked<S>> {
-        let first = stream.read_u8().await?;
-        Ok(Peeked { stream, first, is_read: false })
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.is_read && buf.remaining() > 0 {
-            buf.put_slice(&[self.first]);
-            self.is_read = true;
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 /// IPv4 peers of a dual-stack socket appear as mapped IPv6 addresses.

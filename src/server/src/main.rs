@@ -18,6 +18,7 @@ mod http;
 mod listener;
 mod live;
 mod logging;
+mod peeked;
 mod run;
 mod srs_code;
 mod udp;

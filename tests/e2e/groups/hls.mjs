@@ -2,27 +2,17 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { blankPage } from '../lib/browser.mjs';
-import { BASELINE, endFfmpegs, ffmpeg, ffmpegDone, live, push, streamOf } from '../lib/ffmpeg.mjs';
-import { Browsers, sleep, until } from '../lib/peers.mjs';
-import { cache, startServer, tests } from '../lib/server.mjs';
+import { BASELINE, ffmpeg, ffmpegDone, live, push, streamOf } from '../lib/ffmpeg.mjs';
+import { sleep, until } from '../lib/peers.mjs';
+import { cache, tests } from '../lib/server.mjs';
+import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
 
 const DISPOSE_SECONDS = 4;
 const WINDOW_SECONDS = 6;
 const TOKEN = 's+e/c=';
 
-const setup = extra => async cleanup => {
-  const server = await startServer({ extra: `[hls]\nwindow_seconds = ${WINDOW_SECONDS}\ndispose_seconds = ${DISPOSE_SECONDS}\n${extra}` });
-  cleanup(() => server.stop());
-  const browsers = new Browsers();
-  cleanup(() => browsers.close());
-  cleanup(endFfmpegs);
-  const tidy = async () => {
-    await browsers.tidy();
-    await endFfmpegs();
-  };
-  return { server, browsers, tidy };
-};
+const setup = extra => serverAndClients(`[hls]\nwindow_seconds = ${WINDOW_SECONDS}\ndispose_seconds = ${DISPOSE_SECONDS}\n${extra}`);
 
 const urlOf = (server, name) => `${server.base}/live/${name}.m3u8`;
 

@@ -1,22 +1,9 @@
 // WebRTC in, RTMP and HTTP-FLV out: what a browser publishes, and what FFmpeg gets of it.
 import assert from 'node:assert/strict';
-import { endFfmpegs, ffmpegDone, pull, streamOf } from '../lib/ffmpeg.mjs';
-import { Browsers, sleep, until } from '../lib/peers.mjs';
-import { startServer } from '../lib/server.mjs';
+import { ffmpegDone, pull, streamOf } from '../lib/ffmpeg.mjs';
+import { sleep, until } from '../lib/peers.mjs';
+import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
-
-const setup = extra => async cleanup => {
-  const server = await startServer({ extra });
-  cleanup(() => server.stop());
-  const browsers = new Browsers();
-  cleanup(() => browsers.close());
-  cleanup(endFfmpegs);
-  const tidy = async () => {
-    await browsers.tidy();
-    await endFfmpegs();
-  };
-  return { server, browsers, tidy };
-};
 
 const SECONDS = 6;
 const line = seen => `${seen.frames} frames, ${seen.skipped} skipped, first after ${seen.first_frame_ms} ms, delay p50 ${seen.delay_p50_ms} p95 ${seen.delay_p95_ms} ms, longest gap ${seen.longest_gap_ms} ms, sound ${seen.sound_seconds} s`;
@@ -35,7 +22,7 @@ async function tracksOf(url) {
   return codecs.sort();
 }
 
-group('rtc2rtmp', setup(''), [
+group('rtc2rtmp', serverAndClients(''), [
   test('H.264 and Opus of a browser over RTMP', 90, async ({ server, browsers }) => {
     const { whip, rtmp } = server.urls('to-rtmp');
     const publisher = await browsers.publish(whip, { codec: 'h264' });
@@ -94,7 +81,7 @@ group('rtc2rtmp', setup(''), [
   }),
 ]);
 
-group('rtc2rtmp off', setup('[rtc2rtmp]\nenabled = false'), [
+group('rtc2rtmp off', serverAndClients('[rtc2rtmp]\nenabled = false'), [
   test('FLV of a WHIP stream is refused with the reason', 60, async ({ server, browsers }) => {
     const { whip, flv } = server.urls('off');
     const publisher = await browsers.publish(whip);

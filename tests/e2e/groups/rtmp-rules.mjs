@@ -4,27 +4,15 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { AAC, BASELINE, endFfmpegs, ffmpeg, live, pull, push, streamOf } from '../lib/ffmpeg.mjs';
 import { openHttp } from '../lib/flv.mjs';
-import { Browsers, sleep, until } from '../lib/peers.mjs';
+import { sleep, until } from '../lib/peers.mjs';
 import { startServer, tests } from '../lib/server.mjs';
+import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
 
 const OFFER = fs.readFileSync(path.join(tests, 'fixtures/offers/chromium-play.sdp'), 'utf8');
 const PUBLISH_OFFER = fs.readFileSync(path.join(tests, 'fixtures/offers/obs-publish.sdp'), 'utf8');
 const post = (url, body = OFFER) => fetch(url, { method: 'POST', headers: { 'content-type': 'application/sdp' }, body });
 const SMALL = { size: '320x240' };
-
-const setup = extra => async cleanup => {
-  const server = await startServer({ extra });
-  cleanup(() => server.stop());
-  const browsers = new Browsers();
-  cleanup(() => browsers.close());
-  cleanup(endFfmpegs);
-  const tidy = async () => {
-    await browsers.tidy();
-    await endFfmpegs();
-  };
-  return { server, browsers, tidy };
-};
 
 /** FFmpeg publishes to that URL, is refused or sent away, and prints why. */
 async function assertSentAway(publisher, reason) {
@@ -45,7 +33,7 @@ async function clientOf(server, name, role) {
   return (await server.api('/api/v1/clients/?count=1000')).clients.find(one => one.name === name && one.publish === (role === 'publish'));
 }
 
-group('rtmp rules', setup(''), [
+group('rtmp rules', serverAndClients(''), [
   test('a second publisher is told that the stream is taken, the first goes on', 60, async ({ server }) => {
     const { rtmp, whip } = server.urls('busy');
     const first = push(rtmp, SMALL);
@@ -133,7 +121,7 @@ group('rtmp rules', setup(''), [
   }),
 ]);
 
-group('rtmp tokens', setup('[publish]\ntokens = ["secret-one"]\n\n[play]\ntokens = ["secret-two"]\nwhen_absent = "refuse"\nretry_after_seconds = 7\n'), [
+group('rtmp tokens', serverAndClients('[publish]\ntokens = ["secret-one"]\n\n[play]\ntokens = ["secret-two"]\nwhen_absent = "refuse"\nretry_after_seconds = 7\n'), [
   test('publishers need their token, players theirs', 60, async ({ server }) => {
     const { rtmp, flv } = server.urls('guarded');
     for (const query of ['', '?token=wrong', '?token=secret-two']) await assertSentAway(push(rtmp + query, SMALL), /token/i);
@@ -158,7 +146,7 @@ group('rtmp tokens', setup('[publish]\ntokens = ["secret-one"]\n\n[play]\ntokens
   }),
 ]);
 
-group('rtmp takeover', setup('[publish]\ntakeover = "replace"\n'), [
+group('rtmp takeover', serverAndClients('[publish]\ntakeover = "replace"\n'), [
   test('replace: the second publisher takes the stream, viewers stay', 60, async ({ server, browsers }) => {
     const { rtmp, whep } = server.urls('taken');
     const first = push(rtmp, SMALL);
@@ -192,7 +180,7 @@ group('rtmp takeover', setup('[publish]\ntakeover = "replace"\n'), [
   }),
 ]);
 
-group('rtmp2rtc off', setup('[rtmp2rtc]\nenabled = false\n'), [
+group('rtmp2rtc off', serverAndClients('[rtmp2rtc]\nenabled = false\n'), [
   test('WHEP of an RTMP stream is refused with the reason', 40, async ({ server }) => {
     const { rtmp, whep } = server.urls('no-crossing');
     const publisher = push(rtmp, SMALL);
@@ -207,7 +195,7 @@ group('rtmp2rtc off', setup('[rtmp2rtc]\nenabled = false\n'), [
   }),
 ]);
 
-group('rtmp off', setup('[rtmp]\nenabled = false\n\n[http_flv]\nenabled = false\n'), [
+group('rtmp off', serverAndClients('[rtmp]\nenabled = false\n\n[http_flv]\nenabled = false\n'), [
   test('what is off is not spoken', 40, async ({ server }) => {
     const { rtmp, flv } = server.urls('off');
     await assertSentAway(push(rtmp, SMALL));

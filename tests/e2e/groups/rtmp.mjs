@@ -1,24 +1,11 @@
 // RTMP in, WebRTC out: what encoders send, and what Chromium shows of it. A slow machine shows fewer frames and later;
 // what is asserted is what is wrong on any machine, the figures are printed.
 import assert from 'node:assert/strict';
-import { endFfmpegs, live, push, streamOf } from '../lib/ffmpeg.mjs';
+import { live, push, streamOf } from '../lib/ffmpeg.mjs';
 import { run } from '../lib/lab.mjs';
-import { Browsers, sleep, until } from '../lib/peers.mjs';
-import { startServer } from '../lib/server.mjs';
+import { sleep, until } from '../lib/peers.mjs';
+import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
-
-const setup = extra => async cleanup => {
-  const server = await startServer({ extra });
-  cleanup(() => server.stop());
-  const browsers = new Browsers();
-  cleanup(() => browsers.close());
-  cleanup(endFfmpegs);
-  const tidy = async () => {
-    await browsers.tidy();
-    await endFfmpegs();
-  };
-  return { server, browsers, tidy };
-};
 
 const SECONDS = 6;
 const WARMUP_MS = 2500;
@@ -107,7 +94,7 @@ const aacAt = (rate, channels) => ['-c:a', 'aac', '-b:a', '80k', '-ar', String(r
 /** Full rate in even seconds, a third of it in odd ones. */
 const VARIABLE = 'select=if(lt(mod(n\\,60)\\,30)\\,1\\,not(mod(n\\,3)))';
 
-group('rtmp2rtc', setup(''), [
+group('rtmp2rtc', serverAndClients(''), [
   shows('baseline', 'H.264 baseline and AAC', {}, videoIs('pass')),
   shows('bframes', 'H.264 High 720p with B-frames in a pyramid is shown without them', { size: '1280x720', video: HIGH_WITH_B }, videoIs('transcode')),
   shows('bframes360', 'H.264 High 360p with B-frames', { size: '640x360', video: HIGH_WITH_B }, videoIs('transcode')),
@@ -220,7 +207,7 @@ function inStep(name, title, source) {
   });
 }
 
-group('rtmp2rtc sync', setup(''), [
+group('rtmp2rtc sync', serverAndClients(''), [
   inStep('step44', 'AAC of 44.1 kHz', { audio: aacAt(44_100, 2) }),
   inStep('step22', 'AAC of 22.05 kHz', { audio: aacAt(22_050, 1) }),
   inStep('stepmp3', 'MP3 of 44.1 kHz', { audio: lameAt(44_100, 2) }),
@@ -229,7 +216,7 @@ group('rtmp2rtc sync', setup(''), [
   inStep('stepopus', 'Opus', { newer: true, audio: ['-c:a', 'libopus', '-b:a', '64k', '-ac', '2'] }),
 ]);
 
-group('bframes=drop', setup('[rtmp2rtc]\nbframes = "drop"\n'), [
+group('bframes=drop', serverAndClients('[rtmp2rtc]\nbframes = "drop"\n'), [
   test('B-frames are left out, what remains is shown in order', 60, async context => {
     const { seen, stream } = await watch(context, 'drop', { video: x264('-profile:v', 'high', '-bf', '2', '-g', '60', '-x264-params', 'b-pyramid=none:b-adapt=0') });
     videoIs('drop')({ stream });
@@ -240,7 +227,7 @@ group('bframes=drop', setup('[rtmp2rtc]\nbframes = "drop"\n'), [
   }),
 ]);
 
-group('bframes=pass', setup('[rtmp2rtc]\nbframes = "pass"\n'), [
+group('bframes=pass', serverAndClients('[rtmp2rtc]\nbframes = "pass"\n'), [
   test('B-frames are passed on, whatever the browser makes of them', 60, async context => {
     const { seen, stream } = await watch(context, 'pass', { video: x264('-profile:v', 'high', '-bf', '2', '-g', '60') });
     videoIs('pass')({ stream });
