@@ -8,10 +8,12 @@ import { until } from './peers.mjs';
 export const tests = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const cache = path.join(tests, '.cache');
 export const binary = process.env.FRESHET ?? path.join(tests, '../target/release/freshet');
-const HTTP_PORT = 18080;
-const HTTPS_PORT = 18443;
-const RTC_PORT = 28000;
-const RTMP_PORT = 19350;
+/** Added to every port, so that two runs can go side by side. */
+const SHIFT = Number(process.env.PORT_SHIFT ?? 0);
+const HTTP_PORT = 18080 + SHIFT;
+const HTTPS_PORT = 18443 + SHIFT;
+const RTC_PORT = 28000 + SHIFT;
+const RTMP_PORT = 19350 + SHIFT;
 
 /** Removes what servers of earlier runs have left in the cache. */
 export function clearLogs() {
