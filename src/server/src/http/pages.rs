@@ -26,6 +26,7 @@ pub(super) fn routes() -> Routes {
     let index = get(async |headers: HeaderMap, uri: Uri| page("index.html", &headers, &uri));
     let publish = get(async |headers: HeaderMap, uri: Uri| page("publish.html", &headers, &uri));
     let play = get(async |headers: HeaderMap, uri: Uri| page("play.html", &headers, &uri));
+    let sdk = get(async |headers: HeaderMap, uri: Uri| page("srs.sdk.js", &headers, &uri));
     Router::new()
         .route("/", index)
         .route("/publish", publish.clone())
@@ -35,6 +36,9 @@ pub(super) fn routes() -> Routes {
         .route("/play/", play.clone())
         .route("/play/{*stream}", play)
         .route("/web/{*path}", get(asset))
+        // Where pages written for SRS look for its SDK.
+        .route("/players/js/srs.sdk.js", sdk.clone())
+        .route("/demos/js/srs.sdk.js", sdk)
         .route("/favicon.ico", get(async |headers: HeaderMap, uri: Uri| page("favicon.svg", &headers, &uri)))
 }
 

@@ -136,8 +136,9 @@ async fn pages_are_found_under_their_paths() {
         let again = server.ask("GET", uri, &[("if-none-match", reply.header("etag"))], "").await;
         assert_eq!((again.status.as_u16(), again.body.as_str()), (304, ""), "{uri}");
     }
-    let reply = server.get("/web/lib/whip.js").await;
-    assert!(reply.header("content-type").starts_with("text/javascript"));
+    for uri in ["/web/lib/whip.js", "/web/srs.sdk.js", "/players/js/srs.sdk.js", "/demos/js/srs.sdk.js"] {
+        assert!(server.get(uri).await.header("content-type").starts_with("text/javascript"), "{uri}");
+    }
 }
 
 #[tokio::test]
