@@ -8,9 +8,12 @@
 //! | 16-bit length, then a STUN header | ICE-TCP (RFC 6544 in the framing of RFC 4571), handed to the engine |
 //! | anything else | HTTP/1.1 |
 //!
+//! HTTP inside TLS is HTTP/2 where the client asks for it (ALPN, RFC 7301).
+//!
 //! So one open port is enough behind a strict firewall, and `http://` typed for an HTTPS port still works.
 
-use std::convert::Infallible;
+mod http;
+
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,13 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Request, StatusCode};
 use bytes::{Bytes, BytesMut};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +30,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::engine::Engine;
@@ -54,11 +50,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Connections that the kernel may hold for us before they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Largest request head, in bytes.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-
 /// Length prefix (2), STUN type and length (4), magic cookie (4).
 const STUN_PREFIX_BYTES: usize = 10;
+
+/// The protocols that TLS connections may choose from, best first (RFC 7301 §6). RTMP has no name there: its clients
+/// choose none.
+pub(crate) const ALPN: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+const HTTP_2: &[u8] = b"h2";
 
 /// First byte of an RTMP connection.
 const RTMP_VERSION: u8 = 3;
@@ -308,11 +306,15 @@ async fn serve_connection(
             give_up_on_silence(&stream)?;
             let acceptor = TlsAcceptor::from(config.clone());
             let stream = timeout(FIRST_BYTES_TIMEOUT, acceptor.accept(stream)).await??;
+            if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) {
+                return http::serve_2(stream, Connection { peer, local, tls: true }, services.router.clone(), stop)
+                    .await;
+            }
             let stream = timeout(FIRST_BYTES_TIMEOUT, Peeked::new(stream)).await??;
             if stream.first() == RTMP_VERSION {
                 return services.serve_rtmp(stream, peer, slot, stop).await;
             }
-            serve_http(stream, Connection { peer, local, tls: true }, services.router.clone(), stop).await
+            http::serve_1(stream, Connection { peer, local, tls: true }, services.router.clone(), stop).await
         }
         (Spoken::Tls, None) => Err(io::Error::other("TLS, but no certificate is configured")),
         (Spoken::Rtmp, _) => {
@@ -321,7 +323,7 @@ async fn serve_connection(
         }
         (Spoken::Http, _) => {
             give_up_on_silence(&stream)?;
-            serve_http(stream, Connection { peer, local, tls: false }, services.router.clone(), stop).await
+            http::serve_1(stream, Connection { peer, local, tls: false }, services.router.clone(), stop).await
         }
         (Spoken::Unclear | Spoken::Nothing, _) => Err(io::Error::other("neither HTTP, TLS, RTMP nor STUN")),
     }
@@ -359,213 +361,5 @@ fn give_up_on_silence(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SEND_TIMEOUT))
 }
 
-async fn serve_http<S>(
-    stream: S,
-    connection: Connection,
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection);
-        let answer = router.clone().oneshot(request);
-        async move {
-            let mut response = answer.await?;
-            if response.status() == StatusCode::NO_CONTENT {
-                // RFC 9110 §8.6 forbids it here; axum adds it to the answers to HEAD.
-                response.headers_mut().remove(CONTENT_LENGTH);
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(FIRST_BYTES_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        ended = serving.as_mut() => return ended.map_err(io::Error::other),
-        () = stopped(&mut stop) => {}
-    }
-    serving.as_mut().graceful_shutdown();
-    serving.await.map_err(io::Error::other)
-}
-
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-    use tokio::io::AsyncWriteExt;
-    use tokio::sync::mpsc;
-    use tokio_rustls::TlsConnector;
-
-    use super::*;
-
-    const STUN: [u8; 22] = *b"\x00\x14\x00\x01\x00\x00\x21\x12\xA4\x42transaction!";
-    const REQUEST: &[u8] = b"GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-
-    /// A listener on a loopback port, and what reached the ICE-TCP side.
-    struct Running {
-        address: SocketAddr,
-        ice_tcp: mpsc::Receiver<Bytes>,
-        stop: watch::Sender<bool>,
-        serving: tokio::task::JoinHandle<()>,
-    }
-
-    fn run(tls: Option<Arc<rustls::ServerConfig>>, max_http_connections: usize) -> Running {
-        let router = Router::new()
-            .route(
-                "/peer",
-                get(async |request: Request<Body>| {
-                    let connection = request.extensions().get::<Connection>().copied().unwrap();
-                    format!("{} {} {}", connection.peer.ip(), connection.local.ip(), connection.tls)
-                }),
-            )
-            .route("/nothing", get(async || StatusCode::NO_CONTENT));
-        let (sender, ice_tcp) = mpsc::channel(4);
-        let handler: IceTcpHandler = Arc::new(move |mut stream, _, read_ahead| {
-            let sender = sender.clone();
-            Box::pin(async move {
-                let mut bytes = read_ahead.to_vec();
-                let _ = stream.read_to_end(&mut bytes).await;
-                let _ = sender.send(bytes.into()).await;
-            })
-        });
-        let listener = bind("127.0.0.1:0".parse().unwrap(), "test").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopping) = watch::channel(false);
-        let services = Services::new(router, handler, tls, max_http_connections, 4);
-        let serving = tokio::spawn(serve(listener, services, stopping));
-        Running { address, ice_tcp, stop, serving }
-    }
-
-    fn certificate() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let made = rcgen::generate_simple_self_signed(["media.example".to_owned()]).unwrap();
-        let der: CertificateDer<'static> = made.cert.der().clone();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![der.clone()], key)
-            .unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(der).unwrap();
-        let client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        (Arc::new(server), Arc::new(client))
-    }
-
-    async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
-        stream.write_all(request).await.unwrap();
-        let mut response = Vec::new();
-        // A closed TLS stream may lack its last alert; what came before counts.
-        let _ = stream.read_to_end(&mut response).await;
-        String::from_utf8(response).unwrap()
-    }
-
-    #[test]
-    fn protocols_are_told_apart() {
-        assert_eq!(recognise(b""), Spoken::Unclear);
-        assert_eq!(recognise(&[0x16, 3, 1]), Spoken::Tls);
-        assert_eq!(recognise(b"GET / HTTP/1.1"), Spoken::Http);
-        for len in 1..STUN_PREFIX_BYTES {
-            assert_eq!(recognise(&STUN[..len]), Spoken::Unclear, "{len}");
-        }
-        assert_eq!(recognise(&STUN[..STUN_PREFIX_BYTES]), Spoken::IceTcp);
-        let mut wrong_cookie = STUN;
-        wrong_cookie[6] ^= 1;
-        assert_eq!(recognise(&wrong_cookie), Spoken::Nothing);
-        let mut no_stun_type = STUN;
-        no_stun_type[2] = 0x80;
-        assert_eq!(recognise(&no_stun_type), Spoken::Nothing);
-    }
-
-    #[tokio::test]
-    async fn one_port_speaks_all_three() {
-        let (server_config, client_config) = certificate();
-        let mut running = run(Some(server_config), 8);
-
-        let plain = exchange(TcpStream::connect(running.address).await.unwrap(), REQUEST).await;
-        assert!(plain.starts_with("HTTP/1.1 200") && plain.ends_with("127.0.0.1 127.0.0.1 false"), "{plain}");
-
-        let tcp = TcpStream::connect(running.address).await.unwrap();
-        let name = ServerName::try_from("media.example").unwrap();
-        let tls = TlsConnector::from(client_config).connect(name, tcp).await.unwrap();
-        let secure = exchange(tls, REQUEST).await;
-        assert!(secure.starts_with("HTTP/1.1 200") && secure.ends_with("127.0.0.1 127.0.0.1 true"), "{secure}");
-
-        let mut ice = TcpStream::connect(running.address).await.unwrap();
-        for byte in STUN {
-            ice.write_all(&[byte]).await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        ice.shutdown().await.unwrap();
-        assert_eq!(running.ice_tcp.recv().await.unwrap(), STUN[..]);
-    }
-
-    #[tokio::test]
-    async fn no_content_has_no_length() {
-        let running = run(None, 8);
-        for method in ["GET", "HEAD"] {
-            let request = format!("{method} /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            let stream = TcpStream::connect(running.address).await.unwrap();
-            let response = exchange(stream, request.as_bytes()).await.to_lowercase();
-            assert!(response.starts_with("http/1.1 204") && !response.contains("content-length"), "{response}");
-        }
-    }
-
-    #[tokio::test]
-    async fn tls_without_a_certificate_and_garbage_are_closed() {
-        let running = run(None, 8);
-        for bytes in [&[0x16, 3, 1, 0, 5][..], &[0, 20, 9, 9, 9, 9, 9, 9, 9, 9], &[0]] {
-            let mut stream = TcpStream::connect(running.address).await.unwrap();
-            stream.write_all(bytes).await.unwrap();
-            stream.shutdown().await.unwrap();
-            let mut rest = Vec::new();
-            let _ = stream.read_to_end(&mut rest).await;
-            assert!(rest.is_empty(), "{bytes:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn connections_beyond_the_limit_are_closed() {
-        let running = run(None, 1);
-        let mut first = TcpStream::connect(running.address).await.unwrap();
-        first.write_all(b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut begin = [0; 12];
-        first.read_exact(&mut begin).await.unwrap();
-        assert_eq!(&begin, b"HTTP/1.1 200");
-        let mut second = TcpStream::connect(running.address).await.unwrap();
-        assert_eq!(second.read(&mut begin).await.unwrap_or(0), 0);
-    }
-
-    #[tokio::test]
-    async fn stopping_ends_idle_connections_and_returns() {
-        let running = run(None, 8);
-        let mut idle = TcpStream::connect(running.address).await.unwrap();
-        idle.write_all(b"GET /peer HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut begin = [0; 12];
-        idle.read_exact(&mut begin).await.unwrap();
-        running.stop.send(true).unwrap();
-        timeout(Duration::from_secs(5), running.serving).await.expect("serve returns").unwrap();
-        assert!(TcpStream::connect(running.address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_is_explained() {
-        let running = run(None, 1);
-        let error = bind(running.address, "http.listen").unwrap_err().to_string();
-        assert!(error.contains(&running.address.to_string()) && error.contains("(http.listen)"), "{error}");
-        assert!(error.contains("another program uses the port"), "{error}");
-    }
-}
+mod tests;

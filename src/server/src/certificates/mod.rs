@@ -25,6 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::{info, warn};
 
 use crate::config::{CertificateFiles, Https};
+use crate::listener::ALPN;
 
 /// How soon changed files are noticed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -125,7 +126,7 @@ impl Certificates {
             .map_err(CertificateError::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(self.resolver.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
         Ok(Arc::new(config))
     }
 
