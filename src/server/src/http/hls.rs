@@ -2,16 +2,16 @@
 //!
 //! A playlist may be kept for a second, a segment for as long as anybody likes: its name is never used again. Where
 //! viewers must show a token, so must they for every segment; the playlist hangs the one that it was asked with on the
-//! segments' names. A cache in front that answers by path alone lets in everybody.
+//! segments' names. A cache in front that answers by path alone, without the query, lets in everybody.
 
 use std::sync::Arc;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RANGE, USER_AGENT};
+use axum::http::header::{CACHE_CONTROL, RANGE, USER_AGENT};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use freshet_bridge::hls::SEGMENT_ENDING;
 
+use super::delivery::{self, Lifetime, NOT_KEPT};
 use super::{AppState, offer, streams};
 use crate::engine::{Protocol, Refusal};
 use crate::hls::{HlsServer, PlaylistView};
@@ -24,10 +24,7 @@ const SEGMENT_TYPE: &str = "video/mp2t";
 
 /// A second is half of the shortest target duration that is of use; a player that gets the same text again asks after
 /// half a target duration (§6.3.4).
-const PLAYLIST_CACHE: &str = "max-age=1";
-const SEGMENT_CACHE: &str = "max-age=86400, immutable";
-/// What is not there yet may be there in a moment. Some caches keep refusals unless told.
-const REFUSAL_CACHE: HeaderValue = HeaderValue::from_static("no-store");
+const PLAYLIST_LIFETIME: Lifetime = Lifetime::seconds(1);
 
 /// Parameters of the playlist's address that segments need as well: who may play, and which stream is meant.
 const PASSED_ON: [&str; 4] = ["token", "secret", "vhost", "domain"];
@@ -47,9 +44,7 @@ pub(super) async fn playlist(state: &AppState, hls: &Arc<HlsServer>, parts: &Par
         hls.playlist(&request, &view).await
     };
     match answer.await {
-        Ok(text) => {
-            (StatusCode::OK, [(CONTENT_TYPE, PLAYLIST_TYPE), (CACHE_CONTROL, PLAYLIST_CACHE)], text).into_response()
-        }
+        Ok(text) => delivery::text(&parts.headers, PLAYLIST_TYPE, PLAYLIST_LIFETIME, text),
         Err(refusal) => refused(state, parts, &refusal),
     }
 }
@@ -72,9 +67,7 @@ pub(super) fn segment(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> 
         hls.segment(&request.key, sequence).ok_or_else(missing)
     };
     match found() {
-        Ok(data) => {
-            (StatusCode::OK, [(CONTENT_TYPE, SEGMENT_TYPE), (CACHE_CONTROL, SEGMENT_CACHE)], data).into_response()
-        }
+        Ok(data) => delivery::file(&parts.headers, SEGMENT_TYPE, Lifetime::IMMUTABLE, data),
         Err(refusal) => refused(state, parts, &refusal),
     }
 }
@@ -82,7 +75,8 @@ pub(super) fn segment(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> 
 fn refused(state: &AppState, parts: &Parts, refusal: &Refusal) -> Response {
     streams::log_refusal(state, parts, refusal);
     let mut response = offer::refused(refusal);
-    response.headers_mut().insert(CACHE_CONTROL, REFUSAL_CACHE);
+    // What is not there yet may be there in a moment.
+    response.headers_mut().insert(CACHE_CONTROL, NOT_KEPT);
     response
 }
 

@@ -6,6 +6,7 @@
 
 mod api;
 mod auth;
+mod delivery;
 mod flv;
 mod hls;
 mod host_names;
