@@ -8,6 +8,7 @@ import './groups/sessions.mjs';
 import './groups/rtmp.mjs';
 import './groups/flv.mjs';
 import './groups/hls.mjs';
+import './groups/hls-delivery.mjs';
 import './groups/rtmp-rules.mjs';
 import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';

@@ -1,10 +1,10 @@
 // RTMP in, HLS out: nothing is lost or changed, playlists obey RFC 8216, and what nobody asks for goes away.
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { blankPage } from '../lib/browser.mjs';
 import { BASELINE, ffmpeg, ffmpegDone, live, push, streamOf } from '../lib/ffmpeg.mjs';
+import { figures, playInChromium, playlist, watch } from '../lib/hls.mjs';
 import { sleep, until } from '../lib/peers.mjs';
-import { cache, tests } from '../lib/server.mjs';
+import { cache } from '../lib/server.mjs';
 import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
 
@@ -15,54 +15,6 @@ const TOKEN = 's+e/c=';
 const setup = extra => serverAndClients(`[hls]\nwindow_seconds = ${WINDOW_SECONDS}\ndispose_seconds = ${DISPOSE_SECONDS}\n${extra}`);
 
 const urlOf = (server, name) => `${server.base}/live/${name}.m3u8`;
-
-/** A playlist, taken apart. */
-function parse(text) {
-  const value = tag => Number(new RegExp(`#EXT-X-${tag}:(\\d+)`).exec(text)?.[1] ?? 0);
-  const segments = [...text.matchAll(/(#EXT-X-DISCONTINUITY\n)?#EXT-X-PROGRAM-DATE-TIME:(\S+)\n#EXTINF:([\d.]+),\n(\S+)\n/g)];
-  return {
-    text,
-    target: value('TARGETDURATION'),
-    sequence: value('MEDIA-SEQUENCE'),
-    ended: text.includes('#EXT-X-ENDLIST'),
-    segments: segments.map(([, mark, date, seconds, uri]) => ({ discontinuous: Boolean(mark), at: Date.parse(date), seconds: Number(seconds), uri })),
-  };
-}
-
-async function playlist(url) {
-  const response = await fetch(url);
-  const text = await response.text();
-  assert.equal(response.status, 200, text);
-  assert.equal(response.headers.get('content-type'), 'application/vnd.apple.mpegurl');
-  assert.equal(response.headers.get('cache-control'), 'max-age=1');
-  return parse(text);
-}
-
-/** Reads the playlist until `done`, and holds every change to the rules. */
-async function watch(url, done, timeoutMs) {
-  const seen = new Map();
-  let last = null;
-  await until(`the playlist of ${url}`, timeoutMs, async () => {
-    const now = await playlist(url);
-    assert.match(now.text, /^#EXTM3U\n#EXT-X-VERSION:3\n/);
-    assert.ok(now.segments.length > 0, now.text);
-    if (last) {
-      assert.equal(now.target, last.target, 'the target duration never changes');
-      assert.ok(now.sequence >= last.sequence, 'the sequence never goes back');
-    }
-    now.segments.forEach((segment, i) => {
-      const number = Number(/-(\d+)\.ts/.exec(segment.uri)[1]);
-      assert.equal(number, now.sequence + i, 'names are numbered without a gap');
-      assert.ok(Math.round(segment.seconds) <= now.target, `${segment.seconds} s at a target of ${now.target} s`);
-      const before = seen.get(number);
-      if (before) assert.deepEqual(segment, before, 'a segment that is listed never changes');
-      seen.set(number, segment);
-    });
-    last = now;
-    return done(now, seen);
-  });
-  return { last, segments: [...seen.values()] };
-}
 
 const PICTURE = ['-f', 'lavfi', '-i', 'testsrc2=size=640x360:rate=30'];
 const SOUND = ['-f', 'lavfi', '-i', 'sine=440:sample_rate=48000'];
@@ -191,52 +143,8 @@ function plays(how, title) {
     const name = how.replace('.', '');
     const publisher = push(server.urls(name).rtmp, { video: BASELINE });
     await live(server, name, publisher);
-    const blank = await blankPage();
-    try {
-      const page = await browsers.page('chromium', blank.url);
-      if (how === 'hls.js') await page.addScriptTag({ path: path.join(tests, 'node_modules/hls.js/dist/hls.js') });
-      await page.evaluate(watchPicture, [how, urlOf(server, name)]);
-      await until('a painted frame', 35_000, () => page.evaluate(() => globalThis.seen.painted > 5));
-      await page.evaluate(() => (globalThis.seen.ages.length = globalThis.seen.painted = 0));
-      await sleep(6000);
-      const { ages, painted, attempts, errors, firstMs } = await page.evaluate(() => globalThis.seen);
-      assert.deepEqual(errors, []);
-      assert.ok(painted > 60 && ages.length > 30, `${painted} frames painted, ${ages.length} of them readable`);
-      ages.sort((a, b) => a - b);
-      return `${painted} frames painted in 6 s, first after ${firstMs} ms${attempts > 1 ? `, at attempt ${attempts}` : ''}, delay p50 ${ages[ages.length >> 1]} ms`;
-    } finally {
-      blank.close();
-      await publisher.stop();
-    }
+    const seen = await playInChromium(browsers, how, urlOf(server, name));
+    await publisher.stop();
+    return figures(seen);
   });
-}
-
-/** In the page: plays and notes what it sees. */
-function watchPicture([how, url]) {
-  const seen = (globalThis.seen = { painted: 0, attempts: 0, ages: [], errors: [] });
-  const video = document.createElement('video');
-  Object.assign(video, { autoplay: true, muted: true, width: 640, crossOrigin: 'anonymous' });
-  document.body.append(video);
-  const began = performance.now();
-  const note = () => {
-    seen.firstMs ??= Math.round(performance.now() - began);
-    seen.painted++;
-    const stamp = Stamp.read(video);
-    if (stamp.ok) seen.ages.push(stamp.age);
-    video.requestVideoFrameCallback(note);
-  };
-  video.requestVideoFrameCallback(note);
-  if (how === 'native') {
-    // Chromium's own player is young and gives up for good at a playlist that it finds too short; a page asks again.
-    const load = () => (video.src = `${url}?attempt=${++seen.attempts}`);
-    video.addEventListener('error', () => (seen.painted || seen.attempts > 3 ? seen.errors.push(video.error.message) : setTimeout(load, 1500)));
-    load();
-  } else {
-    video.addEventListener('error', () => seen.errors.push(video.error.message));
-    const hls = new Hls();
-    hls.on(Hls.Events.ERROR, (_, data) => data.fatal && seen.errors.push(`${data.type}/${data.details}`));
-    hls.loadSource(url);
-    hls.attachMedia(video);
-  }
-  video.play().catch(() => {});
 }

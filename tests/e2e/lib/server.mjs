@@ -9,7 +9,7 @@ export const tests = path.join(path.dirname(fileURLToPath(import.meta.url)), '..
 export const cache = path.join(tests, '.cache');
 export const binary = process.env.FRESHET ?? path.join(tests, '../target/release/freshet');
 /** Added to every port, so that two runs can go side by side. */
-const SHIFT = Number(process.env.PORT_SHIFT ?? 0);
+export const SHIFT = Number(process.env.PORT_SHIFT ?? 0);
 const HTTP_PORT = 18080 + SHIFT;
 const HTTPS_PORT = 18443 + SHIFT;
 const RTC_PORT = 28000 + SHIFT;
