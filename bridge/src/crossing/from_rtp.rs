@@ -5,7 +5,8 @@
 //!                        └─► RED? ─► OpusToAac or as is ─► Frame   (sound)
 //! ```
 //!
-//! Pictures pass as they are, from the first keyframe on and after a loss from the next one. Sound becomes AAC, or stays
+//! Pictures pass as they are, from the first keyframe on and after a loss that is not repaired in time from the next one:
+//! the one that is here already, or one that is asked for at once. Sound becomes AAC, or stays
 //! Opus where the far side takes it; what is lost of it is concealed. Times are microseconds from near 0 on, from the
 //! first packet on. A frame goes out when it is complete: nothing is held back but what stands behind a
 //! missing packet, and that no longer than the jitter buffer's deadline.
@@ -23,16 +24,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freshet_media::depacketize::Depacketizer;
-use freshet_media::{Codec, Frame, JitterBuffer, JitterBufferOptions, JitterOutput, JitterPacket, MediaKind};
+use freshet_media::{
+    Codec, Frame, JitterBuffer, JitterBufferOptions, JitterOutput, JitterPacket, MediaKind, opens_keyframe,
+};
 
 use clock::Clocks;
 use picture::PictureLeg;
 use sound::SoundLeg;
 pub use sound::SoundOut;
 
-/// A keyframe is asked for again after this time if none has come. Encoders answer within a few pictures; more often
-/// would only make the stream larger.
-const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// A keyframe is asked for again after this time if none has begun to come: a long round trip and a few pictures, which is
+/// what encoders need to answer. More often would only make the stream larger.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Most frames that wait for [`RtpToFrames::poll_frame`]: what a jitter buffer can let go at once.
 const MAX_READY_FRAMES: usize = 4096;
@@ -47,12 +50,24 @@ pub struct RtpTrack {
 }
 
 /// How the crossing works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromRtpOptions {
     /// What becomes of Opus.
     pub sound: SoundOut,
-    /// How long to wait for missing packets.
-    pub jitter: JitterBufferOptions,
+    /// How long to wait for missing packets of sound.
+    pub sound_jitter: JitterBufferOptions,
+    /// How long to wait for missing packets of pictures.
+    pub picture_jitter: JitterBufferOptions,
+}
+
+impl Default for FromRtpOptions {
+    fn default() -> FromRtpOptions {
+        FromRtpOptions {
+            sound: SoundOut::default(),
+            sound_jitter: JitterBufferOptions::for_sound(),
+            picture_jitter: JitterBufferOptions::for_pictures(),
+        }
+    }
 }
 
 /// A packet of the publisher, decrypted.
@@ -112,6 +127,7 @@ pub struct RtpToFrames {
 }
 
 struct Track {
+    codec: Codec,
     jitter: JitterBuffer,
     leg: Leg,
 }
@@ -146,7 +162,8 @@ impl RtpToFrames {
                     master = Some(index);
                 }
             }
-            legs.push(Track { jitter: JitterBuffer::new(options.jitter), leg });
+            let jitter = if kind == MediaKind::Audio { options.sound_jitter } else { options.picture_jitter };
+            legs.push(Track { codec: track.codec, jitter: JitterBuffer::new(jitter), leg });
         }
         let first_picture = || legs.iter().position(|track| matches!(track.leg, Leg::Picture(_)));
         let master = master.or_else(first_picture).unwrap_or(0);
@@ -172,7 +189,8 @@ impl RtpToFrames {
         let RtpIn { track, seq, timestamp, marker, arrival, payload } = packet;
         self.advance(now);
         let Some(to) = self.tracks.get_mut(track).filter(|track| !matches!(track.leg, Leg::Refused)) else { return };
-        to.jitter.push(JitterPacket { seq, timestamp, marker, arrival, payload });
+        let opens = opens_keyframe(to.codec, &payload);
+        to.jitter.push(JitterPacket { seq, timestamp, marker, opens, arrival, payload });
         self.drain(track, Some(now));
     }
 
@@ -207,7 +225,10 @@ impl RtpToFrames {
 
     /// Whether the publisher should be asked for a keyframe now. Counts as asked.
     pub fn wants_keyframe(&mut self) -> bool {
-        let awaits = |track: &Track| matches!(&track.leg, Leg::Picture(leg) if leg.awaits_keyframe());
+        // One that has begun to come may still be repaired.
+        let awaits = |track: &Track| {
+            matches!(&track.leg, Leg::Picture(leg) if leg.awaits_keyframe()) && !track.jitter.holds_opening()
+        };
         if !self.tracks.iter().any(awaits) {
             return false;
         }
@@ -255,6 +276,11 @@ impl RtpToFrames {
     /// Takes what the jitter buffer has; without a time all of it.
     fn drain(&mut self, index: usize, now: Option<Instant>) {
         while let Some(track) = self.tracks.get_mut(index) {
+            if let Leg::Picture(leg) = &track.leg
+                && leg.awaits_keyframe()
+            {
+                track.jitter.skip_to_opening();
+            }
             let output = match now {
                 Some(now) => track.jitter.poll(now),
                 None => track.jitter.flush(),

@@ -1,36 +1,53 @@
 //! Puts a track's packets in order, and waits for missing ones as long as they are worth it.
 //!
-//! The wait is a time, not a number of packets: retransmissions take a round trip or two whatever the bit rate is. What
-//! is in order passes at once, so that nothing is delayed on a path without loss.
+//! The wait is a time, not a number of packets: retransmissions take a round trip or two whatever the bit rate is, and how
+//! long is learned from those that come. What is in order passes at once, so that nothing is delayed on a path without
+//! loss. Who cannot use anything before a keyframe need not wait for what is missing before one that is here already
+//! ([`JitterBuffer::skip_to_opening`]).
 //!
 //! It knows neither codec nor RTCP: whoever receives the packets asks for missing ones again. There is no clock in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most packets that wait behind a missing one: 200 ms at 50 Mbit/s in packets of 1100 bytes come to 1,140.
+use crate::repair_time::{Patience, RepairTime};
+
+/// Most packets that wait behind a missing one: 500 ms at 30 Mbit/s in packets of 1100 bytes come to 1,700.
 const MAX_PACKETS: usize = 2048;
 /// Most bytes that wait: what [`MAX_PACKETS`] come to at the size of a datagram.
 const MAX_BYTES: usize = MAX_PACKETS * 1500;
 /// A packet so far behind is none that was late but the beginning of a new count.
 const RESTART_DISTANCE: u64 = 4096;
+/// Gaps that are remembered after they were given up, to learn from what fills them too late.
+const MAX_GIVEN_UP: usize = 32;
 
 /// How a [`JitterBuffer`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JitterBufferOptions {
     /// How long the packets behind a missing one wait for it, from the first of them on.
-    pub deadline: Duration,
+    pub patience: Patience,
     /// How long the very first packet waits for others that were sent before it and came behind it. After that it is
     /// the first one.
     pub settle: Duration,
 }
 
-impl Default for JitterBufferOptions {
-    /// Two round trips of 100 ms: one retransmission may be lost as well. Packets of one burst change places within
-    /// the jitter of a path, and whoever loses the first packet loses the first picture.
-    fn default() -> Self {
-        JitterBufferOptions { deadline: Duration::from_millis(200), settle: Duration::from_millis(30) }
+impl JitterBufferOptions {
+    /// For pictures, which are repaired and stop without.
+    pub const fn for_pictures() -> JitterBufferOptions {
+        let millis = Duration::from_millis;
+        let patience = Patience { shortest: millis(120), first: millis(300), longest: millis(500) };
+        // Packets of one burst change places within the jitter of a path, and whoever loses the first packet loses the
+        // first picture.
+        JitterBufferOptions { patience, settle: millis(30) }
+    }
+
+    /// For sound, of which browsers repair nothing, so that it soon waits the shortest time, and whose holes are concealed.
+    pub const fn for_sound() -> JitterBufferOptions {
+        let millis = Duration::from_millis;
+        let patience = Patience { shortest: millis(120), first: millis(200), longest: millis(300) };
+        JitterBufferOptions { patience, settle: millis(30) }
     }
 }
 
@@ -43,6 +60,8 @@ pub struct JitterPacket {
     pub timestamp: u32,
     /// RTP marker.
     pub marker: bool,
+    /// A picture that can be decoded on its own begins here.
+    pub opens: bool,
     /// When it arrived.
     pub arrival: Instant,
     /// Payload without padding.
@@ -54,7 +73,7 @@ pub struct JitterPacket {
 pub enum JitterOutput {
     /// The next packet.
     Packet(JitterPacket),
-    /// Packets that did not come in time.
+    /// Packets that did not come in time, or are not waited for.
     Lost {
         /// How many; 0 if the sender has begun to count anew.
         count: u64,
@@ -73,7 +92,10 @@ pub struct JitterBuffer {
     bytes: usize,
     /// When the first of the packets that wait arrived, while one before them is missing.
     waits_since: Option<Instant>,
-    has_restarted: bool,
+    /// Is to be told before the next packet.
+    lost: Option<u64>,
+    given_up: VecDeque<(Range<u64>, Instant)>,
+    repair_time: RepairTime,
     late: u64,
 }
 
@@ -87,7 +109,9 @@ impl JitterBuffer {
             waiting: BTreeMap::new(),
             bytes: 0,
             waits_since: None,
-            has_restarted: false,
+            lost: None,
+            given_up: VecDeque::new(),
+            repair_time: RepairTime::new(options.patience),
             late: 0,
         }
     }
@@ -97,6 +121,7 @@ impl JitterBuffer {
         match self.next {
             Some(next) if packet.seq < next => {
                 if next - packet.seq < RESTART_DISTANCE {
+                    self.learn_from_late(&packet);
                     self.late += 1;
                     return;
                 }
@@ -107,6 +132,9 @@ impl JitterBuffer {
         if self.waiting.contains_key(&packet.seq) {
             self.late += 1;
             return;
+        }
+        if let Some((_, successor)) = self.waiting.range(packet.seq..).next() {
+            self.repair_time.repaired(packet.arrival.saturating_duration_since(successor.arrival));
         }
         self.bytes += packet.payload.len();
         match self.next {
@@ -120,8 +148,8 @@ impl JitterBuffer {
     /// The next packet, or the word that some are given up. To be called until it gives nothing, after each packet and
     /// at [`JitterBuffer::poll_timeout`].
     pub fn poll(&mut self, now: Instant) -> Option<JitterOutput> {
-        if std::mem::take(&mut self.has_restarted) {
-            return Some(JitterOutput::Lost { count: 0 });
+        if let Some(count) = self.lost.take() {
+            return Some(JitterOutput::Lost { count });
         }
         let first = *self.waiting.first_key_value()?.0;
         let is_full = self.waiting.len() > MAX_PACKETS || self.bytes > MAX_BYTES;
@@ -136,11 +164,40 @@ impl JitterBuffer {
             self.bytes -= packet.payload.len();
             // Sequence numbers come from the network.
             self.next = Some(next.saturating_add(1));
-            let has_gap = self.waiting.first_key_value().is_some_and(|(seq, _)| *seq != next.saturating_add(1));
-            self.waits_since = if has_gap { self.waiting.values().map(|packet| packet.arrival).min() } else { None };
+            self.see_gap(next.saturating_add(1));
             return Some(JitterOutput::Packet(packet));
         }
         if is_over { self.give_up(first) } else { None }
+    }
+
+    /// Nothing before a keyframe is of use: what waits before one that is here already is left out, and what is missing
+    /// before it is not waited for. Of several it is the first one that is whole, otherwise the first.
+    pub fn skip_to_opening(&mut self) {
+        if self.waits_since.is_none() {
+            return;
+        }
+        let mut openings = self.waiting.values().filter(|packet| packet.opens).map(|packet| packet.timestamp);
+        let Some(first) = openings.next() else { return };
+        let whole = std::iter::once(first).chain(openings).find_map(|timestamp| {
+            let start = self.start_of(timestamp)?;
+            self.is_whole(start, timestamp).then_some(start)
+        });
+        let (Some(start), Some(next)) = (whole.or_else(|| self.start_of(first)), self.next) else { return };
+        if start <= next {
+            return;
+        }
+        let kept = self.waiting.split_off(&start);
+        let dropped = std::mem::replace(&mut self.waiting, kept);
+        self.bytes -= dropped.values().map(|packet| packet.payload.len()).sum::<usize>();
+        let missing = (start - next).saturating_sub(dropped.len() as u64);
+        self.lost = Some(self.lost.unwrap_or(0).saturating_add(missing));
+        self.next = Some(start);
+        self.see_gap(start);
+    }
+
+    /// Whether a keyframe has begun that has not come out yet.
+    pub fn holds_opening(&self) -> bool {
+        self.waiting.values().any(|packet| packet.opens)
     }
 
     /// Gives up what is missing now, without waiting: nothing more will come.
@@ -157,7 +214,7 @@ impl JitterBuffer {
     /// When the wait for what is missing is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let settled = self.begun_at.and_then(|begun| begun.checked_add(self.options.settle));
-        settled.or_else(|| self.waits_since.and_then(|since| since.checked_add(self.options.deadline)))
+        settled.or_else(|| self.waits_since.and_then(|since| since.checked_add(self.repair_time.wait())))
     }
 
     /// How many packets came too late, or twice.
@@ -173,158 +230,63 @@ impl JitterBuffer {
     }
 
     fn give_up(&mut self, first: u64) -> Option<JitterOutput> {
-        let count = first.saturating_sub(self.next?);
-        self.next = Some(first);
-        Some(JitterOutput::Lost { count })
+        let next = self.next.replace(first)?;
+        if let Some(since) = self.waits_since {
+            if self.given_up.len() >= MAX_GIVEN_UP {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back((next..first, since));
+            self.repair_time.gave_up();
+        }
+        Some(JitterOutput::Lost { count: first.saturating_sub(next) })
+    }
+
+    /// Begins to wait, or ends it: `next` comes out next.
+    fn see_gap(&mut self, next: u64) {
+        let has_gap = self.waiting.first_key_value().is_some_and(|(seq, _)| *seq != next);
+        self.waits_since = if has_gap { self.waiting.values().map(|packet| packet.arrival).min() } else { None };
+    }
+
+    fn learn_from_late(&mut self, packet: &JitterPacket) {
+        let gap = self.given_up.iter_mut().find(|(seqs, _)| seqs.contains(&packet.seq));
+        if let Some((_, since)) = gap {
+            self.repair_time.repaired(packet.arrival.saturating_duration_since(*since));
+        }
+    }
+
+    /// Where the picture of a time begins: missing packets right before its first one may be part of it.
+    fn start_of(&self, timestamp: u32) -> Option<u64> {
+        let mut seqs = self.waiting.iter().filter(|(_, packet)| packet.timestamp == timestamp).map(|(seq, _)| *seq);
+        let first = seqs.next()?;
+        let before = self.waiting.range(..first).next_back();
+        before.map_or(self.next, |(seq, _)| Some(seq.saturating_add(1)))
+    }
+
+    /// Whether all of a picture is here.
+    fn is_whole(&self, start: u64, timestamp: u32) -> bool {
+        let mut expected = start;
+        for (seq, packet) in self.waiting.range(start..) {
+            if *seq != expected {
+                return false;
+            }
+            if packet.timestamp != timestamp || packet.marker {
+                return true;
+            }
+            expected = expected.saturating_add(1);
+        }
+        false
     }
 
     fn restart_at(&mut self, seq: u64) {
         self.waiting.clear();
         self.bytes = 0;
         (self.waits_since, self.begun_at) = (None, None);
+        self.given_up.clear();
         self.next = Some(seq);
-        self.has_restarted = true;
+        self.lost = Some(0);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Random;
-
-    const MS: Duration = Duration::from_millis(1);
-    const AT_ONCE: JitterBufferOptions =
-        JitterBufferOptions { deadline: Duration::from_millis(200), settle: Duration::ZERO };
-
-    /// When in milliseconds, which packet, what comes out, when the wait ends.
-    type Step<'a> = (u32, Option<u64>, &'a [i64], Option<u32>);
-
-    fn packet(seq: u64, arrival: Instant) -> JitterPacket {
-        JitterPacket { seq, timestamp: seq as u32, marker: false, arrival, payload: [seq as u8; 10][..].into() }
-    }
-
-    /// What has come out: sequence numbers, and negative numbers of lost packets.
-    fn drain(buffer: &mut JitterBuffer, now: Instant) -> Vec<i64> {
-        let value = |output| match output {
-            JitterOutput::Packet(packet) => packet.seq as i64,
-            JitterOutput::Lost { count } => -(count as i64),
-        };
-        std::iter::from_fn(|| buffer.poll(now)).map(value).collect()
-    }
-
-    #[test]
-    fn order_is_made_and_waits_end() {
-        let start = Instant::now();
-        let at = |ms: u32| start + MS * ms;
-        let mut buffer = JitterBuffer::new(JitterBufferOptions::default());
-        let steps: [Step<'_>; 17] = [
-            // The first ones change places.
-            (0, Some(101), &[], Some(30)),
-            (10, Some(100), &[], Some(30)),
-            (30, None, &[100, 101], None),
-            // Reordered.
-            (32, Some(103), &[], Some(232)),
-            (33, Some(102), &[102, 103], None),
-            // Twice, and late.
-            (34, Some(103), &[], None),
-            (35, Some(90), &[], None),
-            // One is missing and comes in time.
-            (40, Some(105), &[], Some(240)),
-            (60, Some(106), &[], Some(240)),
-            (239, Some(104), &[104, 105, 106], None),
-            // Two gaps: the second one's wait begins with its own successor.
-            (300, Some(108), &[], Some(500)),
-            (400, Some(110), &[], Some(500)),
-            (499, None, &[], Some(500)),
-            (500, None, &[-1, 108], Some(600)),
-            (600, None, &[-1, 110], None),
-            // Too late.
-            (601, Some(107), &[], None),
-            (602, Some(111), &[111], None),
-        ];
-        for (ms, seq, expected, timeout) in steps {
-            if let Some(seq) = seq {
-                buffer.push(packet(seq, at(ms)));
-            }
-            assert_eq!(drain(&mut buffer, at(ms)), expected, "at {ms} ms");
-            assert_eq!(buffer.poll_timeout(), timeout.map(at), "at {ms} ms");
-        }
-        assert_eq!(buffer.late(), 3);
-    }
-
-    #[test]
-    fn a_missing_packet_that_comes_uncovers_the_wait_of_the_next_one() {
-        let start = Instant::now();
-        let mut buffer = JitterBuffer::new(AT_ONCE);
-        for (ms, seq) in [(0, 1), (10, 3), (150, 5), (160, 2)] {
-            buffer.push(packet(seq, start + MS * ms));
-        }
-        assert_eq!(drain(&mut buffer, start + MS * 160), [1, 2, 3]);
-        assert_eq!(buffer.poll_timeout(), Some(start + MS * 350));
-        assert_eq!(drain(&mut buffer, start + MS * 350), [-1, 5]);
-    }
-
-    #[test]
-    fn a_new_count_is_taken_up() {
-        let now = Instant::now();
-        let mut buffer = JitterBuffer::new(AT_ONCE);
-        for (seqs, expected) in [([10_000, 10_001, 10_003], vec![10_000, 10_001]), ([5, 6, 5], vec![0, 5, 6])] {
-            seqs.iter().for_each(|seq| buffer.push(packet(*seq, now)));
-            assert_eq!(drain(&mut buffer, now), expected);
-        }
-        buffer.push(packet(u64::MAX, now));
-        buffer.push(packet(u64::MAX - 1, now));
-        assert_eq!(drain(&mut buffer, now + MS * 200).len(), 3);
-        buffer.push(packet(u64::MAX, now));
-        let _ = drain(&mut buffer, now + MS * 400);
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let now = Instant::now();
-        let mut buffer = JitterBuffer::new(JitterBufferOptions { deadline: Duration::from_secs(3600), ..AT_ONCE });
-        let mut out = 0;
-        buffer.push(packet(0, now));
-        for seq in 2..10_000 {
-            buffer.push(packet(seq, now));
-            out += drain(&mut buffer, now).len();
-            assert!(buffer.waiting.len() <= MAX_PACKETS + 1);
-        }
-        assert!(out > 7000, "{out}");
-        for seq in 10_001..10_100 {
-            buffer.push(JitterPacket { payload: vec![0; 1 << 20].into(), ..packet(seq, now) });
-            drain(&mut buffer, now);
-            assert!(buffer.bytes <= MAX_BYTES + (1 << 20));
-        }
-    }
-
-    #[test]
-    fn whatever_happens_order_and_count_hold() {
-        let mut random = Random::new(3);
-        for round in 0..200 {
-            let start = Instant::now();
-            let mut buffer = JitterBuffer::new(JitterBufferOptions::default());
-            let mut packets = Vec::new();
-            for seq in 1..300 {
-                if random.below(100) >= round % 20 {
-                    packets.push((seq * 5 + random.below(round) as u64, seq + 7));
-                }
-            }
-            packets.sort_by_key(|(ms, _)| *ms);
-            let (mut next, mut out) = (None, Vec::new());
-            for (ms, seq) in &packets {
-                let now = start + MS * *ms as u32;
-                buffer.push(packet(*seq, now));
-                out.extend(drain(&mut buffer, now));
-            }
-            out.extend(drain(&mut buffer, start + MS * 10_000));
-            for value in out {
-                let expected = next.unwrap_or(value);
-                next = Some(if value < 0 { expected - value } else { value + 1 });
-                assert!(value <= 0 || value == expected, "round {round}: {value}, not {expected}");
-            }
-            let last = packets.iter().map(|(_, seq)| *seq as i64).max().unwrap();
-            assert_eq!((next, buffer.poll_timeout()), (Some(last + 1), None));
-        }
-    }
-}
+#[path = "jitter_buffer_tests.rs"]
+mod tests;

@@ -18,6 +18,7 @@ mod jitter_buffer;
 mod keyframe;
 mod opus;
 pub mod packetize;
+mod repair_time;
 mod stream_key;
 #[cfg(test)]
 mod testing;
@@ -30,4 +31,5 @@ pub use gop_cache::{Cursor, GopCache, GopLimits, Next};
 pub use jitter_buffer::{JitterBuffer, JitterBufferOptions, JitterOutput, JitterPacket};
 pub use keyframe::opens_keyframe;
 pub use opus::{ChannelMapping, OpusHead, OpusHeadError};
+pub use repair_time::Patience;
 pub use stream_key::{InvalidStreamKey, StreamKey};

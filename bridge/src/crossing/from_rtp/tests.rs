@@ -1,16 +1,16 @@
 //! Frames, packetised, over a network in virtual time and back.
 
 use freshet_media::packetize::{Packetizer, PacketizerOptions};
-use freshet_media::{MediaTime, TrackConfig};
+use freshet_media::{MediaTime, Patience, TrackConfig};
 
 use super::clock::START_MICROS;
 use super::*;
 
 /// Nothing waits at the start, so that each step shows its effect.
-const AT_ONCE: FromRtpOptions = FromRtpOptions {
-    sound: SoundOut::Opus,
-    jitter: JitterBufferOptions { deadline: Duration::from_millis(200), settle: Duration::ZERO },
-};
+const AT_ONCE: FromRtpOptions =
+    FromRtpOptions { sound: SoundOut::Opus, sound_jitter: UNSETTLED, picture_jitter: UNSETTLED };
+const UNSETTLED: JitterBufferOptions =
+    JitterBufferOptions { patience: Patience::fixed(Duration::from_millis(200)), settle: Duration::ZERO };
 
 const SOUND: usize = 0;
 const PICTURE: usize = 1;
@@ -234,13 +234,17 @@ fn nothing_is_changed_on_a_good_network() {
         let run = Run::over(network, 20, |_, _, _| {});
         run.check_times();
         let indices = run.match_pictures();
-        assert_eq!(indices, (0..indices.len()).collect::<Vec<_>>());
+        // A start that waits for repairs goes on with the keyframe that was asked for, if that one is here first.
+        let first = indices[0];
+        assert!(first == 0 || first < 4 && repaired > 0, "{first}");
+        assert_eq!(indices, (first..first + indices.len()).collect::<Vec<_>>());
         assert!(indices.len() >= 595, "{}", indices.len());
         // The first sound is there, from the first packet on.
         let sounds = run.sounds();
         assert!(sounds[0].1.dts.micros() < START_MICROS + 3_000 && sounds.len() >= 932, "{}", sounds.len());
         let stats = run.crossing.stats();
-        assert_eq!((stats.lost_packets, stats.broken, stats.concealed_samples), (0, 0, 0), "{stats:?}");
+        assert!(stats.lost_packets == 0 || stats.lost_packets < 5 && first > 0, "{stats:?}");
+        assert_eq!((stats.broken, stats.concealed_samples), (0, 0), "{stats:?}");
         assert_eq!(run.asked.len(), 1, "only at the start");
         assert!(run.pictures().iter().all(|(_, frame)| Arc::ptr_eq(&frame.config, &run.pictures()[0].1.config)));
         assert_eq!(run.pictures()[0].1.config.record, RECORD[..41]);
@@ -266,12 +270,12 @@ fn losses_cost_little_and_never_stop_the_stream() {
         for (pair, frames) in indices.windows(2).zip(pictures.windows(2)) {
             assert!(pair[1] == pair[0] + 1 || frames[1].1.is_keyframe, "{pair:?}");
         }
-        // A loss is given up after 200 ms, and a keyframe comes 40 ms after it was asked for. It has 18 packets, so at
-        // 10 % six of seven are lost as well; then it is asked for once a second.
+        // Nothing is repaired, so a loss is given up after 120 ms, and a keyframe comes 40 ms after it was asked for. It
+        // has 18 packets, so at 10 % six of seven are lost as well; then it is asked for twice a second.
         let longest = pictures.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
-        let bound = if loss_percent == 5 { 8_000 } else { 25_000 };
+        let bound = if loss_percent == 5 { 4_000 } else { 12_000 };
         assert!(longest < bound, "{loss_percent} %: {longest} ms");
-        assert!(run.asked.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{:?}", run.asked);
+        assert!(run.asked.windows(2).all(|pair| pair[1] - pair[0] >= 500), "{:?}", run.asked);
         assert!(run.sounds().len() > 2790, "{}", run.sounds().len());
         let concealed = run.crossing.stats().concealed_samples / 960;
         let expected = 3000 * loss_percent / 100;
@@ -287,7 +291,8 @@ fn with_retransmissions_losses_cost_nothing() {
     assert_eq!(run.match_pictures().len(), run.pictures().len());
     let longest = run.pictures().windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
     assert!(longest < 200, "{longest} ms");
-    assert_eq!(run.crossing.stats().lost_packets, 0);
+    // Of the first keyframe, which was not waited for since the next one was here.
+    assert!(run.crossing.stats().lost_packets < 5, "{:?}", run.crossing.stats());
 }
 
 #[test]
@@ -368,7 +373,7 @@ fn a_day_passes() {
 }
 
 #[test]
-fn keyframes_are_asked_for_once_a_second() {
+fn keyframes_are_asked_for_twice_a_second() {
     let start = Instant::now();
     let mut publisher = Publisher::new(6);
     publisher.wants_keyframe = false;
@@ -383,7 +388,7 @@ fn keyframes_are_asked_for_once_a_second() {
             }
         }
     }
-    assert_eq!(asked, [0, 30, 60, 90, 120]);
+    assert_eq!(asked, [0, 15, 30, 45, 60, 75, 90, 105, 120, 135]);
     assert!(crossing.poll_frame().is_none());
 }
 
