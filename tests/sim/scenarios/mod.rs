@@ -13,6 +13,7 @@ mod shards;
 mod simulcast;
 mod sync;
 mod tap;
+mod to_frames;
 mod wrap;
 
 use std::time::Duration;
