@@ -12,6 +12,7 @@ import './groups/hls-delivery.mjs';
 import './groups/rtmp-rules.mjs';
 import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';
+import './groups/rtc2rtmp-loss.mjs';
 import './groups/pages.mjs';
 import './groups/srs-sdk.mjs';
 import './groups/clients.mjs';
