@@ -3,7 +3,7 @@
 use crate::aac::AacConfig;
 use crate::h264::{AvcConfig, Sps};
 use crate::opus::OpusHead;
-use crate::{Codec, MediaKind, TrackConfig};
+use crate::{Codec, MediaKind, TrackConfig, av1, h265};
 
 /// The facts of a track that people and SDP ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Facts {
     pub channels: u8,
     /// Format parameters as SDP writes them (RFC 6184 §8.1 for H.264), may be empty.
     pub fmtp: String,
-    /// Width and height of the picture.
+    /// Width and height of the picture. Of VP8 and VP9 only their frames tell it.
     pub size: Option<(u32, u32)>,
 }
 
@@ -32,6 +32,20 @@ pub fn facts(config: &TrackConfig) -> Facts {
                 facts.size = avc.sps.first().and_then(|sps| Sps::parse(sps).ok()).map(|sps| (sps.width, sps.height));
             }
         }
+        Codec::H265 => {
+            let sps = h265::HevcConfig::parse(&config.record).ok().and_then(|hevc| {
+                hevc.parameter_sets
+                    .iter()
+                    .find(|unit| h265::nal_type(unit) == h265::nal::SPS)
+                    .and_then(|u| h265::Sps::parse(u))
+            });
+            facts.size = sps.map(|sps| (sps.width, sps.height));
+        }
+        Codec::Av1 => {
+            let header = av1::config_obus(&config.record).find(|unit| unit.kind() == av1::obu::SEQUENCE_HEADER);
+            let header = header.and_then(|unit| av1::SequenceHeader::parse(unit.payload));
+            facts.size = header.map(|header| (header.width, header.height));
+        }
         Codec::Aac => {
             if let Ok(aac) = AacConfig::parse(&config.record) {
                 (facts.clock_hz, facts.channels) = (aac.output_sample_rate, aac.channels);
@@ -41,4 +55,25 @@ pub fn facts(config: &TrackConfig) -> Facts {
         _ => {}
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::hex;
+
+    #[test]
+    fn sizes_are_read_from_records() {
+        for (codec, records) in [
+            (Codec::H265, include_str!("../tests/data/hvcc.hex")),
+            (Codec::Av1, include_str!("../tests/data/av1c.hex")),
+        ] {
+            for line in records.lines() {
+                let config = TrackConfig { codec, record: hex(line).into() };
+                assert_eq!(facts(&config).size, Some((320, 180)), "{codec}");
+            }
+            let config = TrackConfig { codec, record: bytes::Bytes::from_static(&[1, 2, 3]) };
+            assert_eq!(facts(&config).size, None);
+        }
+    }
 }

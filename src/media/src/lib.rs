@@ -16,12 +16,14 @@ pub mod h264;
 pub mod h265;
 mod jitter_buffer;
 mod keyframe;
+mod mp3;
 mod opus;
 pub mod packetize;
 mod repair_time;
 mod stream_key;
 #[cfg(test)]
 mod testing;
+mod vpx;
 
 pub use aac::{AacConfig, AacError};
 pub use codec::{Codec, MediaKind};
@@ -30,6 +32,8 @@ pub use frame::{Frame, MediaTime, TrackConfig};
 pub use gop_cache::{Cursor, GopCache, GopLimits, Next};
 pub use jitter_buffer::{JitterBuffer, JitterBufferOptions, JitterOutput, JitterPacket};
 pub use keyframe::opens_keyframe;
-pub use opus::{ChannelMapping, OpusHead, OpusHeadError};
+pub use mp3::Mp3Header;
+pub use opus::{ChannelMapping, OpusHead, OpusHeadError, packet_samples};
 pub use repair_time::Patience;
 pub use stream_key::{InvalidStreamKey, StreamKey};
+pub use vpx::VpxHeader;

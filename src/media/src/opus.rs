@@ -64,6 +64,24 @@ pub struct ChannelMapping {
     pub table: Bytes,
 }
 
+/// How long a packet is, in samples at 48 kHz, from its first bytes (RFC 6716 §3.1). `None` if it is empty, cut off, or
+/// longer than 120 ms.
+pub fn packet_samples(packet: &[u8]) -> Option<u32> {
+    const MAX_SAMPLES: u32 = 5_760;
+    let toc = *packet.first()?;
+    let frame = match toc >> 3 {
+        silk @ 0..=11 => [480, 960, 1_920, 2_880][usize::from(silk & 3)],
+        hybrid @ 12..=15 => [480, 960][usize::from(hybrid & 1)],
+        celt => 120 << (celt & 3),
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(*packet.get(1)? & 0x3f),
+    };
+    Some(frame * frames).filter(|samples| (1..=MAX_SAMPLES).contains(samples))
+}
+
 impl OpusHead {
     /// What libopus makes of up to two channels at 48 kHz.
     pub fn new(channels: u8) -> OpusHead {
@@ -179,6 +197,24 @@ mod tests {
             let mut changed = hex(HEADS[head]);
             changed[at] = value;
             assert_eq!(OpusHead::parse(&changed), Err(OpusHeadError::Channels), "{at}");
+        }
+    }
+
+    #[test]
+    fn packets_tell_how_long_they_are() {
+        let cases: [(&[u8], Option<u32>); 9] = [
+            (&[], None),
+            (&[0x78], Some(960)),
+            (&[0x08], Some(960)),
+            (&[0x19], Some(5_760)),
+            (&[0x1b, 2], Some(5_760)),
+            (&[0x1b, 3], None),
+            (&[0xe0], Some(120)),
+            (&[0xff, 0x83], Some(2_880)),
+            (&[0xff], None),
+        ];
+        for (packet, samples) in cases {
+            assert_eq!(packet_samples(packet), samples, "{packet:02x?}");
         }
     }
 

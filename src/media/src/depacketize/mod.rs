@@ -19,7 +19,6 @@ mod nal;
 mod red;
 mod vp8;
 mod vp9;
-mod vpx_record;
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,14 +3,14 @@
 use std::mem::take;
 use std::sync::Arc;
 
-use super::vpx_record::Header;
 use super::{Assembled, DepacketizeError, PayloadFormat};
+use crate::vpx::VpxHeader;
 use crate::{Codec, TrackConfig};
 
 #[derive(Debug, Default)]
 pub(super) struct Vp8 {
     data: Vec<u8>,
-    config: Option<(Header, Arc<TrackConfig>)>,
+    config: Option<(VpxHeader, Arc<TrackConfig>)>,
 }
 
 impl PayloadFormat for Vp8 {
@@ -29,7 +29,7 @@ impl PayloadFormat for Vp8 {
         let Some(first) = data.first() else { return Ok(None) };
         let is_keyframe = first & IS_INTER == 0;
         if is_keyframe {
-            let header = Header::of_vp8(&data).ok_or(DepacketizeError::BadParameters("a VP8 frame header"))?;
+            let header = VpxHeader::of_vp8(&data).ok_or(DepacketizeError::BadParameters("a VP8 frame header"))?;
             configure(&mut self.config, Codec::Vp8, header);
         }
         self.data.reserve(data.len());
@@ -43,7 +43,7 @@ impl PayloadFormat for Vp8 {
 }
 
 /// Another configuration also if only the size is another one, which the record does not tell.
-pub(super) fn configure(known: &mut Option<(Header, Arc<TrackConfig>)>, codec: Codec, header: Header) {
+pub(super) fn configure(known: &mut Option<(VpxHeader, Arc<TrackConfig>)>, codec: Codec, header: VpxHeader) {
     if known.as_ref().is_none_or(|(known, _)| *known != header) {
         *known = Some((header, Arc::new(TrackConfig { codec, record: header.to_record() })));
     }

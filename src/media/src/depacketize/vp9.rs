@@ -4,8 +4,8 @@ use std::mem::take;
 use std::sync::Arc;
 
 use super::vp8::configure;
-use super::vpx_record::Header;
 use super::{Assembled, DepacketizeError, PayloadFormat};
+use crate::vpx::VpxHeader;
 use crate::{Codec, TrackConfig};
 
 /// What the index of a superframe counts at most; more spatial layers do not exist.
@@ -17,7 +17,7 @@ pub(super) struct Vp9 {
     /// Where the frame of each layer begins.
     layers: Vec<usize>,
     is_open: bool,
-    config: Option<(Header, Arc<TrackConfig>)>,
+    config: Option<(VpxHeader, Arc<TrackConfig>)>,
 }
 
 /// What the descriptor says.
@@ -51,7 +51,7 @@ impl PayloadFormat for Vp9 {
         if data.is_empty() {
             return Ok(None);
         }
-        let header = Header::of_vp9(&data);
+        let header = VpxHeader::of_vp9(&data);
         // The size of the picture is that of the highest layer, whose frame is none of its own that starts a stream.
         if let Some(header) = header {
             configure(&mut self.config, Codec::Vp9, header);

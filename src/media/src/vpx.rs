@@ -1,13 +1,14 @@
-//! `VPCodecConfigurationRecord` of the "VP Codec ISO Media File Format Binding", §"VP Codec Configuration Box", from a
-//! keyframe's header.
+//! What the header of a VP8 or VP9 keyframe says; and the `VPCodecConfigurationRecord` of the "VP Codec ISO Media File
+//! Format Binding", §"VP Codec Configuration Box", which says the same but for the size.
 
 use bytes::Bytes;
 
+use crate::Codec;
 use crate::bits::BitReader;
 
 /// What the header of a keyframe says of the pictures that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct VpxHeader {
     profile: u8,
     bit_depth: u8,
     /// 0 and 1 for 4:2:0, 2 for 4:2:2, 3 for 4:4:4.
@@ -15,13 +16,24 @@ pub(super) struct Header {
     is_full_range: bool,
     /// `matrixCoefficients` of ISO/IEC 23091-4, 2 if nothing is said.
     matrix: u8,
-    pub(super) width: u32,
-    pub(super) height: u32,
+    /// Width of the picture, in pixels.
+    pub width: u32,
+    /// Height of the picture, in pixels.
+    pub height: u32,
 }
 
-impl Header {
+impl VpxHeader {
+    /// The header of a keyframe of that codec. `None` of anything else.
+    pub fn of_keyframe(codec: Codec, frame: &[u8]) -> Option<VpxHeader> {
+        match codec {
+            Codec::Vp8 => VpxHeader::of_vp8(frame),
+            Codec::Vp9 => VpxHeader::of_vp9(frame),
+            _ => None,
+        }
+    }
+
     /// The record, without the version and flags of the box.
-    pub(super) fn to_record(self) -> Bytes {
+    pub fn to_record(self) -> Bytes {
         const UNSPECIFIED: u8 = 2;
         let sampling = self.bit_depth << 4 | self.chroma << 1 | u8::from(self.is_full_range);
         let head = [self.profile, self.level(), sampling, UNSPECIFIED, UNSPECIFIED, self.matrix, 0, 0];
@@ -47,13 +59,13 @@ impl Header {
     }
 
     /// RFC 6386 §9.1. `None` unless it is a keyframe's.
-    pub(super) fn of_vp8(frame: &[u8]) -> Option<Header> {
+    pub(crate) fn of_vp8(frame: &[u8]) -> Option<VpxHeader> {
         let [tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..] = frame else { return None };
         if tag & 1 != 0 {
             return None;
         }
         let size = |low: u8, high: u8| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
-        Some(Header {
+        Some(VpxHeader {
             profile: tag >> 1 & 7,
             bit_depth: 8,
             chroma: 1,
@@ -65,7 +77,7 @@ impl Header {
     }
 
     /// VP9 bitstream specification §6.2, `uncompressed_header`. `None` unless it is a keyframe's.
-    pub(super) fn of_vp9(frame: &[u8]) -> Option<Header> {
+    pub(crate) fn of_vp9(frame: &[u8]) -> Option<VpxHeader> {
         const RGB: u32 = 7;
         let mut bits = BitReader::new(frame);
         let marker = bits.bits(2)?;
@@ -97,7 +109,7 @@ impl Header {
         let (width, height) = (bits.bits(16)? + 1, bits.bits(16)? + 1);
         // `color_space`, §7.2.2, in the numbers of ISO/IEC 23091-4.
         let matrix = [2, 6, 1, 6, 7, 9, 2, 0][space as usize & 7];
-        Some(Header { profile, bit_depth, chroma, is_full_range, matrix, width, height })
+        Some(VpxHeader { profile, bit_depth, chroma, is_full_range, matrix, width, height })
     }
 
     fn vp9_chroma(bits: &mut BitReader<'_>) -> Option<u8> {

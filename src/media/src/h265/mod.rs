@@ -1,11 +1,16 @@
-//! H.265/HEVC bitstreams as far as a server looks into them: the configuration record and the types of units.
+//! H.265/HEVC bitstreams as far as a server looks into them: the configuration record, the sequence parameter
+//! set and the types of units.
 //!
 //! ITU-T H.265 §7.3.1.2 for the NAL header, ISO/IEC 14496-15 §8.3.3.1 for the record. The units of a frame are read with
 //! [`crate::h264::units`], since the framing is the same.
 
+mod sps;
+
 use std::fmt;
 
 use bytes::Bytes;
+
+pub use sps::Sps;
 
 /// Types of NAL units, Table 7-1.
 pub mod nal {

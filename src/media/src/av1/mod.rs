@@ -2,6 +2,10 @@
 //!
 //! AV1 bitstream specification §5.3 for the header of a unit, AV1-ISOBMFF §2.3 for the configuration record.
 
+mod sequence_header;
+
+pub use sequence_header::{Colour, SequenceHeader};
+
 /// Types of open bitstream units, §6.2.2.
 pub mod obu {
     /// What a decoder needs before the first frame.
