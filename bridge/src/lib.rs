@@ -8,6 +8,7 @@
 pub mod crossing;
 pub mod fanout;
 pub mod flv;
+pub mod fmp4;
 pub mod hls;
 pub mod rtmp;
 pub mod timeline;
