@@ -9,9 +9,9 @@ const DAYS_PER_400_YEARS: u64 = 146_097;
 /// From 1 March of the year 0 to 1 January 1970.
 const DAYS_BEFORE_1970: u64 = 719_468;
 
-/// Prints a time as `2026-01-31T23:59:59.123Z`. Times before 1970 are printed as 1970 begins.
+/// Prints a time as `2026-01-31T23:59:59.123Z`, always of that length. Times before 1970 are printed as 1970 begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Iso8601(pub(super) SystemTime);
+pub struct Iso8601(pub SystemTime);
 
 impl fmt::Display for Iso8601 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,19 +6,24 @@
 //! over a republish, every segment carries its date, a stream that has ended says so.
 //!
 //! Everything stays in memory: the [`Playlist`] holds the window and a few segments that have just left it. Not here:
-//! fMP4, low latency, encryption, files.
+//! fMP4, low latency, files. With an [`Encryption`] segments leave it encrypted.
 
 mod date;
+mod encryption;
 mod playlist;
 mod segmenter;
 
 use std::time::Duration;
 
+pub use date::Iso8601;
+pub use encryption::{Encryption, Key};
 pub use playlist::{Playlist, Segment};
 pub use segmenter::Segmenter;
 
 /// How the names of segments end.
 pub const SEGMENT_ENDING: &str = ".ts";
+/// How the names of keys end.
+pub const KEY_ENDING: &str = ".key";
 
 /// How a stream is cut, in SRS's terms.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::SEGMENT_ENDING;
 use super::date::Iso8601;
+use super::encryption::{Encryption, Key};
+use super::{KEY_ENDING, SEGMENT_ENDING};
 
 /// Segments that stay after they have left the playlist, for players that have read it a moment ago (§6.2.2).
 const KEPT_AFTERWARDS: usize = 5;
@@ -31,18 +32,22 @@ pub struct Segment {
     pub is_discontinuous: bool,
     /// It can be decoded without the one before.
     pub is_independent: bool,
-    /// MPEG-TS.
+    /// The name of the key that it is encrypted with, if it is.
+    pub key: Option<u64>,
+    /// MPEG-TS, or what encryption makes of it.
     pub data: Bytes,
 }
 
-/// What players see of a stream.
-#[derive(Debug)]
+/// What players see of a stream. A copy shares the segments' bytes.
+#[derive(Debug, Clone)]
 pub struct Playlist {
     window: Duration,
     listed: VecDeque<Segment>,
     /// Have left the playlist.
     former: VecDeque<Segment>,
+    first_sequence: u64,
     next_sequence: u64,
+    encryption: Option<Encryption>,
     /// Discontinuities that have left the playlist.
     past_discontinuities: u64,
     target_seconds: u64,
@@ -55,7 +60,9 @@ impl Playlist {
             window,
             listed: VecDeque::new(),
             former: VecDeque::new(),
+            first_sequence,
             next_sequence: first_sequence,
+            encryption: None,
             past_discontinuities: 0,
             target_seconds,
             has_ended: false,
@@ -87,6 +94,17 @@ impl Playlist {
         all.binary_search_by_key(&sequence, |segment| segment.sequence).ok().and_then(|at| all.get(at))
     }
 
+    /// The segments that have left the playlist and can still be asked for.
+    pub fn former(&self) -> impl Iterator<Item = &Segment> {
+        self.former.iter()
+    }
+
+    /// A key by its name, while a segment needs it.
+    pub fn key(&self, name: u64) -> Option<Key> {
+        let is_needed = self.listed.iter().chain(&self.former).any(|segment| segment.key == Some(name));
+        self.encryption.as_ref().filter(|_| is_needed).map(|encryption| encryption.key(name))
+    }
+
     /// Whether the stream is over.
     pub fn has_ended(&self) -> bool {
         self.has_ended
@@ -98,9 +116,17 @@ impl Playlist {
     }
 
     /// The text. Segments are called `{name}-{sequence}.ts{query}`, beside the playlist; both parts must be fit for a
-    /// URI, `query` is empty or begins with a question mark.
+    /// URI, `query` is empty or begins with a question mark. Keys are called so too.
     pub fn render(&self, name: &str, query: &str) -> String {
-        let mut text = String::with_capacity(256 + self.listed.len() * (96 + name.len() + query.len()));
+        self.render_with(
+            |segment| format!("{name}-{}{SEGMENT_ENDING}{query}", segment.sequence),
+            |key| format!("{name}-{key}{KEY_ENDING}{query}"),
+        )
+    }
+
+    /// The text, with addresses of the caller's choice for segments and for keys by their names.
+    pub fn render_with(&self, segment_uri: impl Fn(&Segment) -> String, key_uri: impl Fn(u64) -> String) -> String {
+        let mut text = String::with_capacity(256 + self.listed.len() * 128);
         let first = self.listed.front().map_or(self.next_sequence, |segment| segment.sequence);
         let target = self.target_seconds;
         // Writing to a string cannot fail.
@@ -112,21 +138,27 @@ impl Playlist {
         if self.listed.iter().all(|segment| segment.is_independent) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
+        let mut key = None;
         for segment in &self.listed {
             if segment.is_discontinuous {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
-            let (date, seconds, number) =
-                (Iso8601(segment.starts_at), segment.duration.as_secs_f64(), segment.sequence);
-            let _ = write!(
-                text,
-                "#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:{seconds:.3},\n{name}-{number}{SEGMENT_ENDING}{query}\n"
-            );
+            if let Some(name) = segment.key.filter(|_| segment.key != key) {
+                let _ = writeln!(text, "#EXT-X-KEY:METHOD=AES-128,URI=\"{}\"", key_uri(name));
+                key = segment.key;
+            }
+            let (date, seconds) = (Iso8601(segment.starts_at), segment.duration.as_secs_f64());
+            let uri = segment_uri(segment);
+            let _ = write!(text, "#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:{seconds:.3},\n{uri}\n");
         }
         if self.has_ended {
             text.push_str("#EXT-X-ENDLIST\n");
         }
         text
+    }
+
+    pub(super) fn encrypt(&mut self, encryption: Encryption) {
+        self.encryption = Some(encryption);
     }
 
     pub(super) fn target_seconds(&self) -> u64 {
@@ -146,6 +178,12 @@ impl Playlist {
         self.has_ended = false;
         segment.sequence = self.next_sequence;
         self.next_sequence += 1;
+        if let Some(encryption) = &self.encryption {
+            let key = encryption.key_name(segment.sequence, self.first_sequence);
+            segment.key = Some(key);
+            // Better a hole than a segment that anybody can read.
+            segment.data = encryption.seal(segment.data, key, segment.sequence).unwrap_or_default();
+        }
         self.listed.push_back(segment);
         let (mut total, mut bytes) = (Duration::ZERO, 0);
         for segment in &self.listed {

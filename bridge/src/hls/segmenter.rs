@@ -9,6 +9,7 @@ use freshet_media::{Frame, MediaKind, MediaTime, TrackConfig};
 use tracing::debug;
 
 use super::HlsOptions;
+use super::encryption::Encryption;
 use super::playlist::{Playlist, Segment};
 use crate::ts::{self, TsError, TsMuxer};
 
@@ -141,6 +142,13 @@ impl Segmenter {
             finds_target: true,
             playlist,
         }
+    }
+
+    /// Encrypts all segments.
+    #[must_use]
+    pub fn with_encryption(mut self, encryption: Encryption) -> Segmenter {
+        self.playlist.encrypt(encryption);
+        self
     }
 
     /// What players see.
@@ -381,6 +389,7 @@ impl Segmenter {
             starts_at: open.starts_at,
             is_discontinuous: open.is_discontinuous,
             is_independent: open.is_independent,
+            key: None,
             data: Bytes::from(open.data),
         });
     }
