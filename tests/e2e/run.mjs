@@ -9,6 +9,7 @@ import './groups/rtmp.mjs';
 import './groups/flv.mjs';
 import './groups/hls.mjs';
 import './groups/hls-delivery.mjs';
+import './groups/hls-disk.mjs';
 import './groups/rtmp-rules.mjs';
 import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';

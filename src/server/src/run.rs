@@ -21,6 +21,7 @@ use crate::candidates::{self, CandidateSources};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::hls::{HlsServer, HlsSettings};
 use crate::http::{self, AppState, HttpSettings, ServerInfo};
 use crate::listener::{self, RtmpService, Services};
 use crate::live::{RtmpServer, RtmpSettings};
@@ -62,6 +63,7 @@ pub(crate) fn run(config: &Config, file: Option<&Path>) -> anyhow::Result<()> {
 /// Everything that runs.
 struct Server {
     engine: Arc<Engine>,
+    hls: Option<Arc<HlsServer>>,
     certificates: Option<Arc<Certificates>>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
@@ -85,9 +87,10 @@ impl Server {
         let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
         let limits = ConnectionLimits::new(config, open_file_limit());
         let state = AppState::new(engine.clone(), settings);
-        if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(|hls| hls.always)) {
+        if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(HlsSettings::is_cut_unasked)) {
             tokio::spawn(Arc::clone(hls).watch());
         }
+        let hls = state.hls().map(Arc::clone);
         let services =
             Services::new(http::router(state), listener::ice_tcp_to(engine.clone()), tls, limits.http, limits.ice_tcp)
                 .with_rtmp(rtmp_service(config, &engine, limits.rtmp));
@@ -99,7 +102,7 @@ impl Server {
         if let Some(certificates) = &certificates {
             tokio::spawn(certificates.clone().watch());
         }
-        Ok(Server { engine, certificates, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
+        Ok(Server { engine, hls, certificates, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
     }
 
     /// The lines that a person reads after the start.
@@ -156,8 +159,12 @@ impl Server {
         let engine = Arc::clone(&self.engine);
         // Every peer is sent a goodbye before the media threads end.
         let goodbyes = tokio::task::spawn_blocking(move || engine.stop());
+        let hls = self.hls.take();
+        let files = tokio::task::spawn_blocking(move || hls.inspect(|hls| hls.end(END_WITHIN)));
         let all_ended = timeout(END_WITHIN, async {
             let closed = goodbyes.await;
+            // A panic there has been told of.
+            let _ = files.await;
             while self.tasks.join_next().await.is_some() {}
             closed
         });

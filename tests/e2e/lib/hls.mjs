@@ -99,7 +99,7 @@ function watchPicture([how, url, options]) {
   video.requestVideoFrameCallback(note);
   if (how === 'native') {
     // Chromium's own player is young and gives up for good at a playlist that it finds too short; a page asks again.
-    const load = () => (video.src = `${url}?attempt=${++seen.attempts}`);
+    const load = () => (video.src = `${url}${url.includes('?') ? '&' : '?'}attempt=${++seen.attempts}`);
     video.addEventListener('error', () => (seen.painted || seen.attempts > 3 ? seen.errors.push(video.error.message) : setTimeout(load, 1500)));
     load();
   } else {

@@ -1,5 +1,7 @@
 //! From what was typed to what is used: every value is checked, and all findings are gathered.
 
+mod hls;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -7,20 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freshet_bridge::crossing::BFrames;
-use freshet_bridge::hls::HlsOptions;
 use freshet_media::{Codec, GopLimits};
 
 use super::error::{ConfigError, Place, nearest};
 use super::net::{IpBlock, parse_listen};
-use super::raw::{
-    Raw, RawGopCache, RawHls, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtc2Rtmp, RawRtmp, RawRtmp2Rtc,
-};
+use super::raw::{Raw, RawGopCache, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtc2Rtmp, RawRtmp, RawRtmp2Rtc};
 use super::{
     CertificateFiles, Config, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Rtc2Rtmp,
     Rtmp, Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
 };
 use crate::candidates::CandidateAddr;
-use crate::hls::HlsSettings;
 
 /// A day: longer waits are slips of unit.
 const MAX_WAIT_SECONDS: i64 = 86_400;
@@ -64,7 +62,7 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         rtc: check_rtc(f, &raw.rtc),
         rtmp: check_rtmp(f, &raw.rtmp),
         http_flv: HttpFlv { enabled: raw.http_flv.enabled },
-        hls: check_hls(f, &raw.hls),
+        hls: hls::check(f, &raw.hls),
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
         rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
         gop_cache: check_gop_cache(f, &raw.gop_cache),
@@ -218,19 +216,6 @@ fn check_rtmp(f: &mut Findings<'_>, raw: &RawRtmp) -> Rtmp {
         max_connections: f.number("rtmp", "max_connections", raw.max_connections, 1..=1_000_000) as usize,
         publish_timeout: f.seconds("rtmp", "publish_timeout_seconds", publish_timeout, 2..=3_600),
     }
-}
-
-fn check_hls(f: &mut Findings<'_>, raw: &RawHls) -> Option<HlsSettings> {
-    let fragment = f.fraction("hls", "fragment_seconds", raw.fragment_seconds, 0.5..=60.0);
-    let options = HlsOptions {
-        fragment: Duration::from_secs_f64(fragment),
-        td_ratio: f.fraction("hls", "td_ratio", raw.td_ratio, 0.5..=10.0),
-        aof_ratio: f.fraction("hls", "aof_ratio", raw.aof_ratio, 0.5..=10.0),
-        wait_keyframe: raw.wait_keyframe,
-        window: f.seconds("hls", "window_seconds", raw.window_seconds, 3..=3_600),
-    };
-    let dispose = f.seconds("hls", "dispose_seconds", raw.dispose_seconds, 1..=MAX_WAIT_SECONDS);
-    raw.enabled.then_some(HlsSettings { options, always: raw.always, dispose })
 }
 
 fn check_rtmp2rtc(f: &mut Findings<'_>, raw: &RawRtmp2Rtc) -> Rtmp2Rtc {

@@ -121,6 +121,16 @@ fn mistakes_are_named_with_line_and_remedy() {
         ("[http]\nallow_origin = \"app.example\"", "bad value \"app.example\" for http.allow_origin"),
         ("[http]\ntrusted_proxies = [\"10.0.0.0/40\"]", "bad value \"10.0.0.0/40\" in http.trusted_proxies"),
         ("[publish]\ntokens = [\"\"]", "a token in publish.tokens is empty"),
+        (
+            "[hls]\nsegment_file = \"[app]/[stream].ts\"",
+            "conf/x.toml:2: bad value \"[app]/[stream].ts\" for hls.segment_file: it must hold [seq], or files would overwrite each other",
+        ),
+        ("[hls]\nplaylist_file = \"../[app]/[stream].m3u8\"", "hls.playlist_file: write a path below the folder"),
+        (
+            "[hls]\nkey_url = \"keys.example\"",
+            "conf/x.toml:2: bad value \"keys.example\" for hls.key_url: write the start",
+        ),
+        ("[hls]\nsegments_per_key = 0", "conf/x.toml:2: bad value 0 for hls.segments_per_key: allowed: 1 to 1000"),
         ("[http\nlisten = []", "conf/x.toml:1: this is not TOML"),
         ("[rtc]\nshards = 1\n[rtc]\ntcp = true", "conf/x.toml:3: this is not TOML"),
         ("[rtc]\nshards = 1\nshards = 2", "conf/x.toml:3: this is not TOML"),

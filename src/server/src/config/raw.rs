@@ -165,6 +165,13 @@ pub(super) struct RawHls {
     pub(super) wait_keyframe: bool,
     pub(super) window_seconds: i64,
     pub(super) dispose_seconds: i64,
+    pub(super) encrypt: bool,
+    pub(super) segments_per_key: i64,
+    pub(super) folder: String,
+    pub(super) playlist_file: String,
+    pub(super) segment_file: String,
+    pub(super) key_url: String,
+    pub(super) cleanup: bool,
 }
 
 impl Default for RawHls {
@@ -178,6 +185,14 @@ impl Default for RawHls {
             wait_keyframe: true,
             window_seconds: 20,
             dispose_seconds: 30,
+            encrypt: false,
+            // SRS's hls_fragments_per_key.
+            segments_per_key: 5,
+            folder: String::new(),
+            playlist_file: "[app]/[stream].m3u8".to_owned(),
+            segment_file: "[app]/[stream]-[seq].ts".to_owned(),
+            key_url: String::new(),
+            cleanup: true,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! HLS: which streams are cut into segments, for how long, and what of them can be asked for.
 //!
-//! A stream is cut while its playlist is asked for, from the first request on (or, with `hls.always`, while it is
-//! published). To the rest of the server that is one player, whose session begins with the first request and ends after
+//! A stream is cut while its playlist is asked for, from the first request on (or, with `hls.always` or `hls.folder`,
+//! while it is published). To the rest of the server that is one player, whose session begins with the first request and ends after
 //! two windows without any. Segments are numbered from the seconds of the wall clock on, so that no name is ever used
 //! twice, and caches may keep segments for as long as they like.
 
+mod disk;
+mod file_names;
+mod files;
 mod stream;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,13 +16,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ahash::AHashMap;
 use bytes::Bytes;
-use freshet_bridge::hls::HlsOptions;
+use freshet_bridge::hls::{HlsOptions, Key};
 use freshet_media::StreamKey;
 
+use self::disk::Disk;
 use self::stream::{HlsStream, Pump};
 use crate::engine::{LiveRequest, Protocol, Refusal};
 use crate::http::Sessions;
 use crate::srs_code as code;
+
+pub(crate) use self::disk::{DiskSettings, DiskStatus};
+pub(crate) use self::file_names::FileName;
 
 /// How long a request waits for the first segment. Encoders' longest usual distance of keyframes is 10 s; a request
 /// that takes 15 s is given up by the HTTP side.
@@ -37,6 +44,17 @@ pub(crate) struct HlsSettings {
     pub(crate) always: bool,
     /// So long after its publisher has gone a stream is over.
     pub(crate) dispose: Duration,
+    /// Segments are encrypted, with another key after so many.
+    pub(crate) segments_per_key: Option<u32>,
+    /// Streams are written to a folder too.
+    pub(crate) disk: Option<DiskSettings>,
+}
+
+impl HlsSettings {
+    /// Whether streams are cut without being asked for: files must be complete.
+    pub(crate) fn is_cut_unasked(&self) -> bool {
+        self.always || self.disk.is_some()
+    }
 }
 
 /// How a request wants a playlist.
@@ -54,13 +72,30 @@ pub(crate) struct PlaylistView {
 pub(crate) struct HlsServer {
     sessions: Arc<dyn Sessions>,
     settings: HlsSettings,
+    disk: Option<Arc<Disk>>,
     streams: Mutex<AHashMap<StreamKey, Arc<HlsStream>>>,
 }
 
 impl HlsServer {
     /// Cuts nothing yet.
     pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HlsSettings) -> Arc<HlsServer> {
-        Arc::new(HlsServer { sessions, settings, streams: Mutex::default() })
+        let disk = settings.disk.clone().map(Disk::start);
+        let disk = disk.and_then(|disk| {
+            disk.inspect_err(|error| tracing::error!(%error, "HLS is not written to disk: no thread for it")).ok()
+        });
+        Arc::new(HlsServer { sessions, settings, disk: disk.map(Arc::new), streams: Mutex::default() })
+    }
+
+    /// How the files are, if any are written.
+    pub(crate) fn disk_status(&self) -> Option<DiskStatus> {
+        self.disk.as_ref().map(|disk| disk.status())
+    }
+
+    /// Removes all files, so far as that is done `within` that time, and writes none any more. Blocks.
+    pub(crate) fn end(&self, within: Duration) {
+        if let Some(disk) = &self.disk {
+            disk.end(within);
+        }
     }
 
     /// The playlist of a stream, as soon as there is enough in it.
@@ -87,7 +122,13 @@ impl HlsServer {
         stream.segment(sequence)
     }
 
-    /// With `hls.always`: cuts every stream from its start. Never ends.
+    /// A key of a stream that is being cut.
+    pub(crate) fn encryption_key(&self, key: &StreamKey, name: u64) -> Option<Key> {
+        let stream = self.lock().get(key).map(Arc::clone)?;
+        stream.encryption_key(name)
+    }
+
+    /// With `hls.always` or `hls.folder`: cuts every stream from its start. Never ends.
     pub(crate) async fn watch(self: Arc<HlsServer>) {
         // Streams that cannot be cut are not asked for again and again: the publishers that they have.
         let mut refused: AHashMap<StreamKey, Option<String>> = AHashMap::new();
@@ -114,7 +155,7 @@ impl HlsServer {
         let stream = HlsStream::new(request.key.clone(), &self.settings, first_sequence, reader.status());
         streams.insert(request.key.clone(), Arc::clone(&stream));
         let server = Arc::clone(self);
-        let pump = Pump::new(Arc::clone(&stream), reader, self.settings.clone());
+        let pump = Pump::new(Arc::clone(&stream), reader, self.settings.clone()).with_disk(self.disk.clone());
         tokio::spawn(async move {
             // Whatever happens to the pump, its stream does not stay.
             let ended = tokio::spawn(pump.run()).await;
@@ -122,6 +163,9 @@ impl HlsServer {
                 tracing::error!(stream = %stream.key(), "making HLS panicked");
             }
             stream.close();
+            if let Some(disk) = &server.disk {
+                disk.tell(&stream);
+            }
             server.remove(&stream);
         });
         Ok(Arc::clone(&streams[&request.key]))

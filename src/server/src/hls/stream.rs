@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use freshet_bridge::hls::Segmenter;
+use freshet_bridge::hls::{Encryption, Key, Playlist, Segmenter};
 use freshet_media::{Frame, StreamKey};
 use freshet_sfu::{CloseReason, SessionStatus};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::disk::Disk;
 use super::{HlsSettings, PlaylistView};
 use crate::engine::Refusal;
 use crate::live::{LiveReader, News};
@@ -46,6 +47,10 @@ impl HlsStream {
         status: &Arc<SessionStatus>,
     ) -> Arc<HlsStream> {
         let segmenter = Segmenter::new(settings.options.clone(), first_sequence);
+        let segmenter = match settings.segments_per_key {
+            Some(segments) => segmenter.with_encryption(Encryption::new(&rand::random(), segments)),
+            None => segmenter,
+        };
         Arc::new(HlsStream {
             key,
             inner: Mutex::new(Inner { segmenter, asked_at: Instant::now(), is_closed: false }),
@@ -105,6 +110,17 @@ impl HlsStream {
         Some(data)
     }
 
+    /// A key by its name.
+    pub(super) fn encryption_key(&self, name: u64) -> Option<Key> {
+        self.lock().segmenter.playlist().key(name)
+    }
+
+    /// What players see now, and whether nothing more will come.
+    pub(super) fn snapshot(&self) -> (Playlist, bool) {
+        let inner = self.lock();
+        (inner.segmenter.playlist().clone(), inner.is_closed)
+    }
+
     /// Nothing more will come.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
@@ -134,11 +150,20 @@ pub(super) struct Pump {
     gone_at: Option<Instant>,
     has_ended: bool,
     complaints: u32,
+    /// Told of every change of the playlist.
+    disk: Option<Arc<Disk>>,
+    /// What the disk was told of: the number of the newest segment, and whether the stream is over.
+    told: (u64, bool),
 }
 
 impl Pump {
     pub(super) fn new(stream: Arc<HlsStream>, reader: LiveReader, settings: HlsSettings) -> Pump {
-        Pump { stream, reader, settings, gone_at: None, has_ended: false, complaints: 0 }
+        Pump { stream, reader, settings, gone_at: None, has_ended: false, complaints: 0, disk: None, told: (0, false) }
+    }
+
+    /// Keeps files of the stream too.
+    pub(super) fn with_disk(self, disk: Option<Arc<Disk>>) -> Pump {
+        Pump { disk, ..self }
     }
 
     /// Goes on until nobody asks any more, the stream is over, or the server ends the session.
@@ -147,7 +172,9 @@ impl Pump {
         loop {
             let Ok(news) = self.reader.next(TICK, &mut frames).await else { break };
             self.take(&news, &mut frames);
-            if self.is_over(&news) {
+            let is_over = self.is_over(&news);
+            self.tell_disk();
+            if is_over {
                 self.reader.leave_for(CloseReason::PeerClosed);
                 break;
             }
@@ -183,6 +210,19 @@ impl Pump {
         }
     }
 
+    fn tell_disk(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        let present = {
+            let inner = self.stream.lock();
+            let playlist = inner.segmenter.playlist();
+            (playlist.segments().last().map_or(0, |segment| segment.sequence), playlist.has_ended())
+        };
+        if present != self.told {
+            self.told = present;
+            disk.tell(&self.stream);
+        }
+    }
+
     fn is_over(&mut self, news: &News) -> bool {
         if news.is_live {
             (self.gone_at, self.has_ended) = (None, false);
@@ -197,6 +237,6 @@ impl Pump {
         if gone_for.is_some_and(|gone| gone >= dispose + window) {
             return true;
         }
-        !self.settings.always && self.stream.close_if_idle(window * IDLE_WINDOWS)
+        !self.settings.is_cut_unasked() && self.stream.close_if_idle(window * IDLE_WINDOWS)
     }
 }

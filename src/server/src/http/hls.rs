@@ -1,4 +1,5 @@
-//! HLS: `GET /{app}/{stream}.m3u8` and the segments beside it, `/{app}/{stream}-{sequence}.ts` (RFC 8216).
+//! HLS: `GET /{app}/{stream}.m3u8` and the segments beside it, `/{app}/{stream}-{sequence}.ts` (RFC 8216). Keys of encrypted
+//! segments are `/{app}/{stream}-{number}.key`; no cache keeps them, so that whoever may no longer have them does not.
 //!
 //! A playlist may be kept for a second, a segment for as long as anybody likes: its name is never used again. Where
 //! viewers must show a token, so must they for every segment; the playlist hangs the one that it was asked with on the
@@ -6,10 +7,12 @@
 
 use std::sync::Arc;
 
-use axum::http::header::{CACHE_CONTROL, RANGE, USER_AGENT};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RANGE, USER_AGENT};
 use axum::http::request::Parts;
-use axum::response::Response;
-use freshet_bridge::hls::SEGMENT_ENDING;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use freshet_bridge::hls::{KEY_ENDING, SEGMENT_ENDING};
+use freshet_media::StreamKey;
 
 use super::delivery::{self, Lifetime, NOT_KEPT};
 use super::{AppState, offer, streams};
@@ -21,6 +24,7 @@ use crate::url::query::{Query, percent_encode};
 /// RFC 8216 §4 and §10.
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 const SEGMENT_TYPE: &str = "video/mp2t";
+const KEY_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A second is half of the shortest target duration that is of use; a player that gets the same text again asks after
 /// half a target duration (§6.3.4).
@@ -51,25 +55,45 @@ pub(super) async fn playlist(state: &AppState, hls: &Arc<HlsServer>, parts: &Par
 
 /// Answers `/{app}/{stream}-{sequence}.ts`.
 pub(super) fn segment(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> Response {
-    let found = || {
-        let path = parts.uri.path();
-        let missing = || {
-            let detail = format!("there is no segment at {path}");
-            let hint =
-                "segments are there while the playlist lists them and a little longer; ask for the playlist first";
-            Refusal::new(404, code::NO_PUBLISHER, "no-segment", detail, hint)
-        };
-        let file = path.rsplit('/').next().unwrap_or_default();
-        let stem = file.get(..file.len().saturating_sub(SEGMENT_ENDING.len())).unwrap_or_default();
-        let (name, sequence) = stem.rsplit_once('-').ok_or_else(missing)?;
-        let sequence = sequence.parse().map_err(|_| missing())?;
-        let request = streams::play_request(state, parts, Protocol::Hls, Some(name))?;
-        hls.segment(&request.key, sequence).ok_or_else(missing)
-    };
-    match found() {
+    let found = numbered(state, parts, SEGMENT_ENDING).and_then(|(key, sequence)| {
+        let missing = || missing(parts, "segments are there while the playlist lists them and a little longer");
+        hls.segment(&key, sequence).ok_or_else(missing)
+    });
+    match found {
         Ok(data) => delivery::file(&parts.headers, SEGMENT_TYPE, Lifetime::IMMUTABLE, data),
         Err(refusal) => refused(state, parts, &refusal),
     }
+}
+
+/// Answers `/{app}/{stream}-{number}.key`.
+pub(super) fn encryption_key(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> Response {
+    let found = numbered(state, parts, KEY_ENDING).and_then(|(key, name)| {
+        let missing = || missing(parts, "keys are there while segments need them, and with hls.encrypt only");
+        hls.encryption_key(&key, name).ok_or_else(missing)
+    });
+    match found {
+        Ok(key) => {
+            let headers = [(CONTENT_TYPE, KEY_TYPE), (CACHE_CONTROL, NOT_KEPT)];
+            (StatusCode::OK, headers, key.to_vec()).into_response()
+        }
+        Err(refusal) => refused(state, parts, &refusal),
+    }
+}
+
+/// The stream and the number in a path `/{app}/{stream}-{number}{ending}`, for whoever may play it.
+fn numbered(state: &AppState, parts: &Parts, ending: &str) -> Result<(StreamKey, u64), Refusal> {
+    let file = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let stem = file.get(..file.len().saturating_sub(ending.len())).unwrap_or_default();
+    let missing = || missing(parts, "the playlist has the names; ask for it first");
+    let (name, number) = stem.rsplit_once('-').ok_or_else(missing)?;
+    let number = number.parse().map_err(|_| missing())?;
+    let request = streams::play_request(state, parts, Protocol::Hls, Some(name))?;
+    Ok((request.key, number))
+}
+
+fn missing(parts: &Parts, hint: &str) -> Refusal {
+    let detail = format!("there is nothing at {}", parts.uri.path());
+    Refusal::new(404, code::NO_PUBLISHER, "no-segment", detail, hint)
 }
 
 fn refused(state: &AppState, parts: &Parts, refusal: &Refusal) -> Response {

@@ -34,6 +34,12 @@ async fn health(State(state): State<Arc<AppState>>) -> Response {
 async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     let mut page = Page::default();
     media(&mut page, &state.sessions.metrics());
+    if let Some(disk) = state.hls.as_ref().and_then(|hls| hls.disk_status()) {
+        page.family("freshet_hls_disk_errors_total", Kind::Counter, "Files of HLS that could not be written.");
+        page.sample(&[], disk.errors);
+        page.family("freshet_hls_disk_failing_streams", Kind::Gauge, "Streams whose files are not up to date.");
+        page.sample(&[], disk.failing.len());
+    }
     page.family("freshet_http_responses_total", Kind::Counter, "HTTP responses by class of status.");
     for (class, count) in state.responses.classes() {
         page.sample(&[("class", &class)], count);

@@ -21,7 +21,9 @@ pub(super) async fn stream_or_nothing(State(state): State<Arc<AppState>>, reques
     let (name, format) = file.rsplit_once('.').unwrap_or((file, ""));
     let format = format.to_ascii_lowercase();
     let (has_flv, hls) = (state.settings.http_flv, state.hls.clone());
-    if name.is_empty() || !matches!((format.as_str(), has_flv, &hls), ("flv", true, _) | ("m3u8" | "ts", _, Some(_))) {
+    if name.is_empty()
+        || !matches!((format.as_str(), has_flv, &hls), ("flv", true, _) | ("m3u8" | "ts" | "key", _, Some(_)))
+    {
         return problem::not_found(&parts.uri);
     }
     if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -30,6 +32,7 @@ pub(super) async fn stream_or_nothing(State(state): State<Arc<AppState>>, reques
     match (format.as_str(), hls) {
         ("m3u8", Some(hls)) => hls::playlist(&state, &hls, &parts).await,
         ("ts", Some(hls)) => hls::segment(&state, &hls, &parts),
+        ("key", Some(hls)) => hls::encryption_key(&state, &hls, &parts),
         _ => flv::stream(&state, parts).await,
     }
 }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{AppState, Resource, Routes, VERSION, auth, problem};
 use crate::config::IceServer;
 use crate::engine::Role;
+use crate::hls::DiskStatus;
 use crate::url::query::Query;
 
 /// SRS's `NoVhost`.
@@ -128,12 +129,23 @@ async fn streams(State(state): State<Arc<AppState>>, uri: Uri) -> Response {
         streams.retain(|stream| stream.key.as_str() == key);
     }
     streams.sort_by(|a, b| a.key.cmp(&b.key));
-    list(&state, "streams", &streams, &uri, objects::stream)
+    let disk = state.hls().and_then(|hls| hls.disk_status()).unwrap_or_default();
+    list(&state, "streams", &streams, &uri, |stream| with_disk(objects::stream(stream), &disk, &stream.key))
+}
+
+/// Adds why a stream's files are not up to date, if so.
+fn with_disk(mut object: Value, disk: &DiskStatus, key: &StreamKey) -> Value {
+    let failing = disk.failing.iter().find(|(failing, _)| failing == key);
+    object["hls_disk_error"] = json!(failing.map(|(_, why)| why));
+    object
 }
 
 async fn stream(State(state): State<Arc<AppState>>, Path(id): Path<String>) -> Response {
     match state.sessions.streams().iter().find(|stream| stream.id == id) {
-        Some(stream) => state.envelope(0, &[("stream", objects::stream(stream))]),
+        Some(stream) => {
+            let disk = state.hls().and_then(|hls| hls.disk_status()).unwrap_or_default();
+            state.envelope(0, &[("stream", with_disk(objects::stream(stream), &disk, &stream.key))])
+        }
         None => state.unknown(STREAM_NOT_FOUND, "stream", &id),
     }
 }
