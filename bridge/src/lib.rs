@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod flv;
 pub mod fmp4;
 pub mod hls;
+pub mod record;
 pub mod rtmp;
 pub mod timeline;
 pub mod transcode;

@@ -9,7 +9,8 @@ use super::{Tag, TagType};
 /// Signature, version, flags and header length, then the length 0 of the tag before the first.
 const FILE_HEADER_BYTES: usize = 13;
 
-const TAG_HEADER_BYTES: usize = 11;
+/// What stands before a tag's body.
+pub(crate) const TAG_HEADER_BYTES: usize = 11;
 
 /// The length of a tag, behind it.
 const TRAILER_BYTES: usize = 4;

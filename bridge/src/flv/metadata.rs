@@ -1,10 +1,14 @@
 //! `onMetaData`: what a publisher says about its stream, and what is said to players if nothing came.
 
 use bytes::Bytes;
-use freshet_media::{Codec, TrackConfig};
+use freshet_media::{Codec, MediaKind, TrackConfig};
 
 use super::amf0::{self, AmfError, Reader, Value};
 use super::body::{codec_id, four_cc, sound_format};
+
+/// Names of what is known at a file's end.
+const DURATION: &str = "duration";
+const FILE_SIZE: &str = "filesize";
 
 /// What listings show of a publisher's metadata. Untrusted: an encoder may say anything.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,16 +50,47 @@ impl Metadata {
 /// Script data for a stream that brought none: the codecs of its tracks, in the numbers that players know.
 pub fn describe<'a>(tracks: impl IntoIterator<Item = &'a TrackConfig>) -> Bytes {
     let mut properties = vec![("server".to_owned(), Value::from("Freshet"))];
-    for track in tracks {
-        let name = if track.kind() == freshet_media::MediaKind::Audio { "audiocodecid" } else { "videocodecid" };
-        if let Some(number) = codec_number(track.codec) {
-            properties.push((name.to_owned(), number.into()));
-        }
-    }
+    properties.extend(tracks.into_iter().filter_map(codec_property));
     let mut out = Vec::new();
     amf0::write(&mut out, &"onMetaData".into());
     amf0::write(&mut out, &Value::EcmaArray(properties));
     out.into()
+}
+
+/// Script data at the beginning of a file, and where its numbers are that are known at the end only.
+pub(crate) struct FileDescription {
+    pub(crate) script: Bytes,
+    /// Where the eight bytes of `duration` begin.
+    pub(crate) duration_at: usize,
+    /// Where those of `filesize` begin.
+    pub(crate) size_at: usize,
+}
+
+/// Describes a file of these tracks; duration and size are 0 for the time being.
+pub(crate) fn describe_file<'a>(tracks: impl IntoIterator<Item = &'a TrackConfig>) -> FileDescription {
+    let mut out = Vec::new();
+    amf0::write(&mut out, &"onMetaData".into());
+    // In front of the first name: the marker and the count of an associative array.
+    let first_name_at = out.len() + 5;
+    let mut properties = vec![(DURATION.to_owned(), Value::from(0.0)), (FILE_SIZE.to_owned(), Value::from(0.0))];
+    for track in tracks {
+        if let Some((width, height)) = freshet_media::facts(track).size {
+            properties.push(("width".to_owned(), f64::from(width).into()));
+            properties.push(("height".to_owned(), f64::from(height).into()));
+        }
+        properties.extend(codec_property(track));
+    }
+    properties.push(("encoder".to_owned(), "Freshet".into()));
+    amf0::write(&mut out, &Value::EcmaArray(properties));
+    // Two bytes of a name's length, the name, the value's marker.
+    let duration_at = first_name_at + 2 + DURATION.len() + 1;
+    let size_at = duration_at + 8 + 2 + FILE_SIZE.len() + 1;
+    FileDescription { script: out.into(), duration_at, size_at }
+}
+
+fn codec_property(track: &TrackConfig) -> Option<(String, Value)> {
+    let name = if track.kind() == MediaKind::Audio { "audiocodecid" } else { "videocodecid" };
+    Some((name.to_owned(), codec_number(track.codec)?.into()))
 }
 
 /// The legacy number where there is one, else the FourCC as a number (Enhanced RTMP, "Metadata Frame").
@@ -88,6 +123,23 @@ mod tests {
         assert!(Metadata::parse(&script[..script.len() - 8]).is_err());
         assert_eq!(Metadata::parse(&[2, 0, 1, b'x']).unwrap(), Metadata::default());
         assert_eq!(Metadata::parse(&[]).unwrap(), Metadata::default());
+    }
+
+    #[test]
+    fn a_files_numbers_are_where_they_are_said_to_be() {
+        let track = TrackConfig { codec: Codec::H264, record: Bytes::new() };
+        let described = describe_file([&track]);
+        let mut script = described.script.to_vec();
+        script[described.duration_at..][..8].copy_from_slice(&12.5_f64.to_be_bytes());
+        script[described.size_at..][..8].copy_from_slice(&99.0_f64.to_be_bytes());
+        let mut reader = Reader::new(&script);
+        reader.value().unwrap();
+        let properties = reader.value().unwrap().unwrap();
+        let number = |name| properties.property(name).and_then(Value::as_f64);
+        assert_eq!(
+            (number("duration"), number("filesize"), number("videocodecid")),
+            (Some(12.5), Some(99.0), Some(7.0))
+        );
     }
 
     #[test]

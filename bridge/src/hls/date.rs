@@ -11,7 +11,10 @@ const DAYS_BEFORE_1970: u64 = 719_468;
 
 /// Prints a time as `2026-01-31T23:59:59.123Z`, always of that length. Times before 1970 are printed as 1970 begins.
 #[derive(Debug, Clone, Copy)]
-pub struct Iso8601(pub SystemTime);
+pub struct Iso8601(
+    /// The time.
+    pub SystemTime,
+);
 
 impl fmt::Display for Iso8601 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +28,7 @@ impl fmt::Display for Iso8601 {
 }
 
 /// Year, month and day of a number of days since 1970. Years are counted from March, so that leap days come last.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_BEFORE_1970;
     let (era, day) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -16,6 +16,7 @@ mod segmenter;
 use std::time::Duration;
 
 pub use date::Iso8601;
+pub(crate) use date::civil;
 pub use encryption::{Encryption, Key};
 pub use playlist::{Playlist, Segment};
 pub use segmenter::Segmenter;
