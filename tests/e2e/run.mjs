@@ -10,6 +10,7 @@ import './groups/flv.mjs';
 import './groups/hls.mjs';
 import './groups/hls-delivery.mjs';
 import './groups/hls-disk.mjs';
+import './groups/record.mjs';
 import './groups/rtmp-rules.mjs';
 import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';

@@ -19,8 +19,10 @@ mod listener;
 mod live;
 mod logging;
 mod peeked;
+mod record;
 mod run;
 mod srs_code;
+mod stream_pattern;
 mod udp;
 mod url;
 

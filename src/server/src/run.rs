@@ -26,6 +26,7 @@ use crate::http::{self, AppState, HttpSettings, ServerInfo};
 use crate::listener::{self, RtmpService, Services};
 use crate::live::{RtmpServer, RtmpSettings};
 use crate::logging;
+use crate::record::RecordServer;
 
 /// Requests at hand when the server ends; a supervisor that waits two seconds must not have to kill us.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -65,6 +66,7 @@ struct Server {
     engine: Arc<Engine>,
     hls: Option<Arc<HlsServer>>,
     certificates: Option<Arc<Certificates>>,
+    records: Option<Arc<RecordServer>>,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
     rtmp_addresses: Vec<SocketAddr>,
@@ -91,6 +93,10 @@ impl Server {
             tokio::spawn(Arc::clone(hls).watch());
         }
         let hls = state.hls().map(Arc::clone);
+        let records = state.records().map(Arc::clone);
+        if let Some(records) = &records {
+            tokio::spawn(Arc::clone(records).watch());
+        }
         let services =
             Services::new(http::router(state), listener::ice_tcp_to(engine.clone()), tls, limits.http, limits.ice_tcp)
                 .with_rtmp(rtmp_service(config, &engine, limits.rtmp));
@@ -102,7 +108,7 @@ impl Server {
         if let Some(certificates) = &certificates {
             tokio::spawn(certificates.clone().watch());
         }
-        Ok(Server { engine, hls, certificates, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
+        Ok(Server { engine, hls, certificates, records, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
     }
 
     /// The lines that a person reads after the start.
@@ -162,6 +168,9 @@ impl Server {
         let hls = self.hls.take();
         let files = tokio::task::spawn_blocking(move || hls.inspect(|hls| hls.end(END_WITHIN)));
         let all_ended = timeout(END_WITHIN, async {
+            if let Some(records) = &self.records {
+                records.end().await;
+            }
             let closed = goodbyes.await;
             // A panic there has been told of.
             let _ = files.await;
@@ -219,6 +228,7 @@ fn http_settings(
         ice_servers: config.rtc.ice_servers.clone(),
         http_flv: config.http_flv.enabled,
         hls: config.hls.clone(),
+        record: config.record.clone(),
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),

@@ -1,6 +1,7 @@
 //! From what was typed to what is used: every value is checked, and all findings are gathered.
 
 mod hls;
+mod record;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -63,6 +64,7 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         rtmp: check_rtmp(f, &raw.rtmp),
         http_flv: HttpFlv { enabled: raw.http_flv.enabled },
         hls: hls::check(f, &raw.hls),
+        record: record::check(f, &raw.record),
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
         rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
         gop_cache: check_gop_cache(f, &raw.gop_cache),

@@ -19,6 +19,7 @@ use freshet_media::{Codec, GopLimits};
 
 use crate::candidates::CandidateAddr;
 use crate::hls::HlsSettings;
+use crate::record::RecordSettings;
 
 pub(crate) use load::{Loaded, load};
 pub(crate) use net::IpBlock;
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) http_flv: HttpFlv,
     /// `[hls]`; [`None`] when it is off.
     pub(crate) hls: Option<HlsSettings>,
+    /// `[record]`; [`None`] when it is off.
+    pub(crate) record: Option<RecordSettings>,
     /// `[rtmp2rtc]`
     pub(crate) rtmp2rtc: Rtmp2Rtc,
     /// `[rtc2rtmp]`

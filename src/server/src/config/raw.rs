@@ -15,6 +15,7 @@ pub(super) struct Raw {
     pub(super) rtmp: RawRtmp,
     pub(super) http_flv: RawHttpFlv,
     pub(super) hls: RawHls,
+    pub(super) record: RawRecord,
     pub(super) rtmp2rtc: RawRtmp2Rtc,
     pub(super) rtc2rtmp: RawRtc2Rtmp,
     pub(super) gop_cache: RawGopCache,
@@ -193,6 +194,36 @@ impl Default for RawHls {
             segment_file: "[app]/[stream]-[seq].ts".to_owned(),
             key_url: String::new(),
             cleanup: true,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawRecord {
+    pub(super) enabled: bool,
+    pub(super) folder: String,
+    pub(super) streams: Vec<String>,
+    pub(super) format: String,
+    pub(super) path: String,
+    pub(super) plan: String,
+    pub(super) segment_seconds: i64,
+    pub(super) min_free_mb: i64,
+    pub(super) republish_seconds: i64,
+}
+
+impl Default for RawRecord {
+    fn default() -> RawRecord {
+        RawRecord {
+            enabled: false,
+            folder: "recordings".to_owned(),
+            streams: Vec::new(),
+            format: "flv".to_owned(),
+            path: "[app]/[stream]/[2006]-[01]-[02]_[15]-[04]-[05]".to_owned(),
+            plan: "session".to_owned(),
+            segment_seconds: 600,
+            min_free_mb: 500,
+            republish_seconds: 30,
         }
     }
 }

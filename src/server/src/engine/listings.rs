@@ -1,7 +1,7 @@
 //! Streams, sessions and counters as the API and `/metrics` show them.
 
 use ahash::AHashMap;
-use freshet_media::MediaKind;
+use freshet_media::{MediaKind, StreamKey};
 use freshet_sfu::sdp::NegotiatedMedia;
 use freshet_sfu::{Format, SessionStatus};
 
@@ -53,34 +53,13 @@ impl Engine {
         let registry = self.registry();
         let mut records: Vec<&Record> = registry.sessions.values().collect();
         records.sort_by_key(|r| r.id);
-        let stream_id = |r: &Record| registry.streams.get(&r.key).map(|s| s.id.clone()).unwrap_or_default();
-        records
-            .into_iter()
-            .map(|r| ClientSnapshot {
-                id: r.client_id.clone(),
-                role: r.role,
-                protocol: r.protocol(),
-                key: r.key.clone(),
-                stream_id: stream_id(r),
-                ip: r.client.ip,
-                user_agent: r.client.user_agent.clone(),
-                alive: r.opened.elapsed(),
-                connected: r.status.is_connected(),
-                path: match r.live() {
-                    Some(link) => Some(("tcp", link.peer)),
-                    None => r.status.path().map(|(protocol, remote)| (protocol.as_str(), remote)),
-                },
-                recv_bytes: r.status.recv_bytes.value(),
-                send_bytes: r.status.sent_bytes.value(),
-                recv_bps: r.status.recv_bps.value(),
-                send_bps: r.status.sent_bps.value(),
-                rtt: r.status.rtt(),
-                loss_permille: r.status.loss_permille(),
-                nacks: r.status.nacks.value(),
-                plis: r.status.keyframe_requests.value(),
-                budgets: r.status.budgets.value(),
-            })
-            .collect()
+        records.into_iter().map(|record| client(&registry, record)).collect()
+    }
+
+    /// The publisher of a stream.
+    pub(crate) fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot> {
+        let registry = self.registry();
+        registry.publisher(key).map(|record| client(&registry, record))
     }
 
     /// Counters for `/metrics`.
@@ -104,6 +83,33 @@ impl Engine {
             refused,
             closed,
         }
+    }
+}
+
+fn client(registry: &Registry, r: &Record) -> ClientSnapshot {
+    ClientSnapshot {
+        id: r.client_id.clone(),
+        role: r.role,
+        protocol: r.protocol(),
+        key: r.key.clone(),
+        stream_id: registry.streams.get(&r.key).map(|s| s.id.clone()).unwrap_or_default(),
+        ip: r.client.ip,
+        user_agent: r.client.user_agent.clone(),
+        alive: r.opened.elapsed(),
+        connected: r.status.is_connected(),
+        path: match r.live() {
+            Some(link) => Some(("tcp", link.peer)),
+            None => r.status.path().map(|(protocol, remote)| (protocol.as_str(), remote)),
+        },
+        recv_bytes: r.status.recv_bytes.value(),
+        send_bytes: r.status.sent_bytes.value(),
+        recv_bps: r.status.recv_bps.value(),
+        send_bps: r.status.sent_bps.value(),
+        rtt: r.status.rtt(),
+        loss_permille: r.status.loss_permille(),
+        nacks: r.status.nacks.value(),
+        plis: r.status.keyframe_requests.value(),
+        budgets: r.status.budgets.value(),
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Protocol {
     WsFlv,
     /// HLS. All its viewers of a stream are one client.
     Hls,
+    /// A recording.
+    Record,
 }
 
 impl Protocol {
@@ -39,6 +41,7 @@ impl Protocol {
             Protocol::HttpFlv => "http-flv",
             Protocol::WsFlv => "ws-flv",
             Protocol::Hls => "hls",
+            Protocol::Record => "record",
         }
     }
 }

@@ -15,6 +15,7 @@ use axum::routing::get;
 
 use super::{AppState, Routes, VERSION, system};
 use crate::engine::{MetricsSnapshot, Role, ShardSnapshot};
+use crate::record::RecordMetrics;
 
 pub(super) fn routes() -> Routes {
     Router::new()
@@ -39,6 +40,9 @@ async fn metrics(State(state): State<Arc<AppState>>) -> Response {
         page.sample(&[], disk.errors);
         page.family("freshet_hls_disk_failing_streams", Kind::Gauge, "Streams whose files are not up to date.");
         page.sample(&[], disk.failing.len());
+    }
+    if let Some(records) = state.records() {
+        recordings(&mut page, &records.metrics());
     }
     page.family("freshet_http_responses_total", Kind::Counter, "HTTP responses by class of status.");
     for (class, count) in state.responses.classes() {
@@ -144,6 +148,21 @@ fn media(page: &mut Page, metrics: &MetricsSnapshot) {
     page.sample(&[], metrics.shards.iter().map(|shard| shard.recv_bytes).sum::<u64>() + metrics.live_recv_bytes);
     page.family("srs_send_bytes_total", Kind::Counter, "Bytes sent, under the name of SRS.");
     page.sample(&[], metrics.shards.iter().map(|shard| shard.sent_bytes).sum::<u64>() + metrics.live_sent_bytes);
+}
+
+fn recordings(page: &mut Page, metrics: &RecordMetrics) {
+    page.family("freshet_recordings", Kind::Gauge, "Recordings that run, or wait for their publisher.");
+    for (state, count) in metrics.running {
+        page.sample(&[("state", &state.as_str())], count);
+    }
+    page.family("freshet_record_files_total", Kind::Counter, "Files that were recorded.");
+    page.sample(&[], metrics.files);
+    page.family("freshet_record_bytes_total", Kind::Counter, "Bytes written to recordings.");
+    page.sample(&[], metrics.bytes);
+    page.family("freshet_record_errors_total", Kind::Counter, "Trouble with the disk of recordings, by cause.");
+    for (kind, count) in &metrics.failures {
+        page.sample(&[("cause", &kind.as_str())], count);
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -32,6 +32,7 @@ use freshet_media::Codec;
 use crate::access::Access;
 use crate::config::{IceServer, IpBlock};
 use crate::hls::{HlsServer, HlsSettings};
+use crate::record::{RecordServer, RecordSettings};
 
 pub(crate) use sessions::Sessions;
 
@@ -55,6 +56,8 @@ pub(crate) struct HttpSettings {
     pub(crate) http_flv: bool,
     /// How streams are played as HLS, if they are.
     pub(crate) hls: Option<HlsSettings>,
+    /// How streams are recorded, if they may be.
+    pub(crate) record: Option<RecordSettings>,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -69,6 +72,7 @@ impl Default for HttpSettings {
             ice_servers: Vec::new(),
             http_flv: true,
             hls: None,
+            record: None,
             server: ServerInfo::default(),
         }
     }
@@ -109,6 +113,7 @@ type Resource = MethodRouter<Arc<AppState>>;
 pub(crate) struct AppState {
     sessions: Arc<dyn Sessions>,
     hls: Option<Arc<HlsServer>>,
+    records: Option<Arc<RecordServer>>,
     settings: HttpSettings,
     identity: Identity,
     responses: middleware::ResponseCounts,
@@ -120,15 +125,22 @@ impl AppState {
     /// Joins the media side and the settings.
     pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HttpSettings) -> Arc<AppState> {
         let hls = settings.hls.clone().map(|settings| HlsServer::new(Arc::clone(&sessions), settings));
+        let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings));
         Arc::new(AppState {
             sessions,
             hls,
+            records,
             settings,
             identity: Identity::new(),
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
             host_names: host_names::HostNames::default(),
         })
+    }
+
+    /// The recordings, if there may be any.
+    pub(crate) fn records(&self) -> Option<&Arc<RecordServer>> {
+        self.records.as_ref()
     }
 
     /// The streams that are cut for HLS, if that is on.

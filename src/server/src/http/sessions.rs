@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use freshet_bridge::fanout::Wire;
+use freshet_media::StreamKey;
 
 use crate::engine::{
     ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken,
@@ -19,6 +20,7 @@ pub(crate) trait Sessions: Send + Sync {
     fn kick(&self, client_id: &str) -> bool;
     fn streams(&self) -> Vec<StreamSnapshot>;
     fn clients(&self) -> Vec<ClientSnapshot>;
+    fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot>;
     fn metrics(&self) -> MetricsSnapshot;
     fn is_draining(&self) -> bool;
     fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal>;
@@ -52,6 +54,10 @@ impl Sessions for Engine {
 
     fn clients(&self) -> Vec<ClientSnapshot> {
         Engine::clients(self)
+    }
+
+    fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot> {
+        Engine::publisher(self, key)
     }
 
     fn metrics(&self) -> MetricsSnapshot {

@@ -5,6 +5,7 @@
 //! `/api/v1/freshet/server` is not SRS's: the start page reads it.
 
 mod objects;
+mod records;
 mod summaries;
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const DEFAULT_COUNT: usize = 10;
 const MAX_COUNT: usize = 10_000;
 
 pub(super) fn routes() -> Routes {
-    let resources: [(&str, Resource); 12] = [
+    let resources: [(&str, Resource); 14] = [
         ("/api", get(index)),
         ("/api/v1", get(index_v1)),
         ("/api/v1/versions", get(versions)),
@@ -48,6 +49,8 @@ pub(super) fn routes() -> Routes {
         ("/api/v1/streams/{id}", get(stream)),
         ("/api/v1/clients", get(clients)),
         ("/api/v1/clients/{id}", get(client).delete(kick)),
+        ("/api/v1/records", get(records::list).post(records::start)),
+        ("/api/v1/records/{id}", get(records::one).delete(records::stop)),
         ("/api/v1/freshet/server", get(server)),
     ];
     resources.into_iter().fold(Router::new(), |routes, (path, resource)| {
@@ -88,6 +91,7 @@ async fn index_v1(State(state): State<Arc<AppState>>) -> Response {
         "vhosts": "virtual hosts with a stream",
         "streams": "streams, or one as streams/ID",
         "clients": "publishers and players, or one as clients/ID; DELETE ends it",
+        "records": "recordings, or one as records/ID; POST begins one, DELETE ends it",
         "freshet/server": "addresses, ports and codecs of the server",
     });
     state.envelope(0, &[("urls", urls)])

@@ -128,6 +128,7 @@ fn tc_url(protocol: Protocol, key: &StreamKey) -> String {
         Protocol::WebRtc => "webrtc",
         Protocol::Rtmp => "rtmp",
         Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
+        Protocol::Record => "file",
     };
     format!("{scheme}://{}/{}", vhost_name(key), key.app())
 }
@@ -141,6 +142,7 @@ fn client_type(protocol: Protocol, role: Role) -> &'static str {
         (Protocol::Rtmp, Role::Play) => "rtmp-play",
         (Protocol::HttpFlv | Protocol::WsFlv, _) => "flv-play",
         (Protocol::Hls, _) => "hls-play",
+        (Protocol::Record, _) => "record",
     }
 }
 

@@ -102,6 +102,10 @@ impl Sessions for FakeSessions {
         }]
     }
 
+    fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot> {
+        self.clients().into_iter().find(|client| client.key == *key && client.role == Role::Publish)
+    }
+
     fn metrics(&self) -> MetricsSnapshot {
         MetricsSnapshot { streams: 25, publishers: 1, ..MetricsSnapshot::default() }
     }

@@ -2,6 +2,7 @@
 
 mod fake;
 mod pages_and_api;
+mod records;
 mod srs;
 mod whip;
 
