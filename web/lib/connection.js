@@ -19,6 +19,7 @@ const RECOVERY_STEP_MS = 3_000;
  * @property {string} endpoint
  * @property {string} [token]
  * @property {RTCIceServer[]} [iceServers]
+ * @property {number} [connectTimeoutMs]
  * @property {(pc: RTCPeerConnection) => void} prepare  adds tracks or transceivers
  * @property {(sdp: string) => string} [tuneOffer]
  */
@@ -73,7 +74,7 @@ export class Connection {
       });
     }
     onAnswer?.(pc);
-    await this.#connected(CONNECT_TIMEOUT_MS, true);
+    await this.#connected(this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, true);
     for (const { transport } of [...pc.getSenders(), ...pc.getReceivers()]) {
       transport?.addEventListener('statechange', () => this.#watch());
     }
@@ -169,7 +170,7 @@ export class Connection {
     this.#connecting = true;
     try {
       await new Promise((resolve, reject) => {
-        const fail = () => reject(this.#iceFailed());
+        const fail = () => void this.#connectFailed().then(reject);
         const check = () => {
           if (pc.connectionState === 'connected') resolve(undefined);
           else if (failFast && pc.connectionState === 'failed') fail();
@@ -186,14 +187,41 @@ export class Connection {
     }
   }
 
-  #iceFailed() {
+  async #connectFailed() {
     const reached = ['connected', 'completed'].includes(this.pc.iceConnectionState);
+    const checks = await checksMade(this.pc).catch(() => []);
     return new SessionError({
       kind: reached ? 'dtls-failed' : 'ice-failed',
       title: reached ? 'The media connection could not be encrypted' : 'No media connection to the server',
       candidates: candidateAddresses(this.#answer),
+      checks,
     });
   }
+}
+
+/**
+ * What ICE has tried, read from the pairs of candidates before the connection is closed.
+ * @param {RTCPeerConnection} pc
+ * @returns {Promise<import('./resource.js').IceCheck[]>}
+ */
+async function checksMade(pc) {
+  const reports = await pc.getStats();
+  /** @type {import('./resource.js').IceCheck[]} */
+  const checks = [];
+  reports.forEach((/** @type {any} */ pair) => {
+    if (pair.type !== 'candidate-pair') return;
+    const local = reports.get(pair.localCandidateId);
+    const remote = reports.get(pair.remoteCandidateId);
+    if (!remote) return;
+    checks.push({
+      protocol: local?.protocol ?? remote.protocol ?? 'udp',
+      from: local?.address ?? '',
+      to: `${remote.address ?? '?'}:${remote.port}`,
+      sent: pair.requestsSent ?? 0,
+      answered: pair.responsesReceived ?? 0,
+    });
+  });
+  return checks;
 }
 
 function gone() {

@@ -7,6 +7,16 @@ const SDP = 'application/sdp';
 const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
 /**
+ * A connectivity check of ICE as the browser counted it.
+ * @typedef {object} IceCheck
+ * @property {string} protocol  "udp" or "tcp"
+ * @property {string} from      this side's address; empty where the browser hides it
+ * @property {string} to        "address:port" of the server
+ * @property {number} sent
+ * @property {number} answered
+ */
+
+/**
  * Why a session could not be made or kept: a refusal of the server (status and kind are the server's own, RFC 9457) or,
  * with status 0, something that went wrong on this side.
  */
@@ -20,8 +30,9 @@ export class SessionError extends Error {
    * @param {string} [init.hint]
    * @param {number} [init.retryAfterMs]
    * @param {string[]} [init.candidates]  addresses that the server offered, when ICE failed
+   * @param {IceCheck[]} [init.checks]    what the browser tried then
    */
-  constructor({ status = 0, kind, title, detail = '', hint = '', retryAfterMs, candidates = [] }) {
+  constructor({ status = 0, kind, title, detail = '', hint = '', retryAfterMs, candidates = [], checks = [] }) {
     super(detail || title);
     this.name = 'SessionError';
     this.status = status;
@@ -31,6 +42,7 @@ export class SessionError extends Error {
     this.hint = hint;
     this.retryAfterMs = retryAfterMs;
     this.candidates = candidates;
+    this.checks = checks;
   }
 }
 
@@ -132,10 +144,11 @@ export class SessionResource {
 }
 
 /**
+ * What a refusal of the server says.
  * @param {Response} response
  * @returns {Promise<SessionError>}
  */
-async function refusal(response) {
+export async function refusal(response) {
   const text = await response.text().catch(() => '');
   /** @type {Record<string, unknown>} */
   let problem = {};

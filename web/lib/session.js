@@ -1,21 +1,12 @@
-// What WhipClient and WhepClient share: one wish ("publish this", "play that") kept alive over any number of
-// connections. Retries what may pass by itself, stops at what will not, and always says which.
+// What WhipClient and WhepClient share: a WebRTC session that is made again as often as it is lost.
 
 import { Connection } from './connection.js';
 import { SessionError } from './resource.js';
+import { Retrying } from './retrying.js';
 
-export { SessionError } from './resource.js';
+export { SessionError };
 
-const BACKOFF_MS = [500, 1000, 2000, 4000, 5000];
-const LONGEST_WAIT_MS = 30_000;
-/** Refusals that describe the moment, not the request. */
-const PASSING_STATUS = new Set([408, 429, 502, 503, 504]);
-const PASSING_KIND = new Set(['unreachable', 'connection-lost']);
-
-/**
- * `waiting`: will try again by itself, `error` says why. `failed`: will not.
- * @typedef {'idle' | 'connecting' | 'waiting' | 'live' | 'failed' | 'closed'} SessionState
- */
+/** @typedef {import('./retrying.js').SessionState} SessionState */
 
 /**
  * @typedef {object} SessionOptions
@@ -23,23 +14,18 @@ const PASSING_KIND = new Set(['unreachable', 'connection-lost']);
  * @property {string} [token]   bearer token
  * @property {RTCIceServer[]} [iceServers]
  * @property {boolean} [retry]  whether to reconnect (true)
+ * @property {number} [connectTimeoutMs]  how long ICE and DTLS may take together
  */
 
 /** Fires `statechange`. */
-export class Session extends EventTarget {
-  /** @type {SessionState} */
-  state = 'idle';
-  /** Why the state is `waiting` or `failed`. @type {SessionError | null} */
-  error = null;
+export class Session extends Retrying {
   #options;
   /** @type {Connection | null} */
   #connection = null;
-  #stop = new AbortController();
-  #wasLive = false;
 
   /** @param {SessionOptions} options */
   constructor(options) {
-    super();
+    super(options.retry !== false);
     this.#options = options;
   }
 
@@ -48,11 +34,8 @@ export class Session extends EventTarget {
     return this.#connection?.pc ?? null;
   }
 
-  /** Ends the session on both sides. Final: make a new client to start again. */
-  async close() {
-    if (this.state === 'closed') return;
-    this.#stop.abort();
-    this.#enter('closed', null);
+  /** Ends the session on both sides. @override */
+  async finish() {
     await this.#connection?.close();
     this.#connection = null;
   }
@@ -78,31 +61,16 @@ export class Session extends EventTarget {
     return sdp;
   }
 
-  /** Whether waiting can cure a refusal. @param {SessionError} error @param {boolean} wasLive */
+  /** @override @param {SessionError} error @param {boolean} wasLive */
   passes(error, wasLive) {
-    return PASSING_STATUS.has(error.status) || PASSING_KIND.has(error.kind) || (wasLive && error.kind === 'ice-failed');
+    return super.passes(error, wasLive) || (wasLive && error.kind === 'ice-failed');
   }
 
-  /** Runs until closed or refused for good. */
-  async run() {
-    const leave = () => void this.close();
-    globalThis.addEventListener?.('pagehide', leave, { signal: this.#stop.signal });
-    for (let attempt = 0; !this.#stop.signal.aborted; attempt++) {
-      if (this.state !== 'waiting') this.#enter('connecting', null);
-      const error = await this.#connectOnce(() => (attempt = 0));
-      if (!error || this.#stop.signal.aborted) return;
-      if (this.#options.retry === false || !this.passes(error, this.#wasLive)) {
-        this.#enter('failed', error);
-        return;
-      }
-      this.#enter('waiting', error);
-      const backoff = BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)] * (0.8 + 0.4 * Math.random());
-      await this.#sleep(Math.min(error.retryAfterMs ?? backoff, LONGEST_WAIT_MS));
+  /** @override @param {() => void} onLive @returns {Promise<SessionError | null>} */
+  async attempt(onLive) {
+    if (typeof RTCPeerConnection === 'undefined') {
+      throw new SessionError({ kind: 'no-webrtc', title: 'This browser has no WebRTC, or an extension has switched it off' });
     }
-  }
-
-  /** @param {() => void} onLive @returns {Promise<SessionError | null>} */
-  async #connectOnce(onLive) {
     const connection = new Connection({
       ...this.#options,
       prepare: (pc) => this.prepare(pc),
@@ -111,40 +79,11 @@ export class Session extends EventTarget {
     this.#connection = connection;
     try {
       await connection.open((pc) => this.accepted(pc));
-      if (this.#stop.signal.aborted) return null;
-      this.#wasLive = true;
+      if (this.stopped.aborted) return null;
       onLive();
-      this.#enter('live', null);
       return await connection.ended;
-    } catch (cause) {
-      if (cause instanceof SessionError) return cause;
-      const message = cause instanceof Error ? cause.message : String(cause);
-      return new SessionError({ kind: 'browser', title: 'The browser could not set up the connection', detail: message });
     } finally {
       void connection.close();
     }
-  }
-
-  /** @param {number} ms @returns {Promise<void>} */
-  #sleep(ms) {
-    const { signal } = this.#stop;
-    return new Promise((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      signal.addEventListener('abort', wake);
-      if (signal.aborted) wake();
-    });
-  }
-
-  /** @param {SessionState} state @param {SessionError | null} error */
-  #enter(state, error) {
-    if (this.state === 'closed') return;
-    this.state = state;
-    this.error = error;
-    this.dispatchEvent(new Event('statechange'));
   }
 }
