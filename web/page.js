@@ -13,6 +13,7 @@ import { diagnose } from './lib/diagnose.js';
  * @property {number} [rtmp_port]
  * @property {boolean} [http_flv]
  * @property {boolean} [hls]
+ * @property {boolean} [ll_hls]  HLS of fragmented MP4, under /hls/
  */
 
 const DEFAULT_STREAM = 'live/cam';
@@ -50,6 +51,12 @@ export function tidy(stream) {
 /** Absolute address of the WHIP or WHEP endpoint. @param {'whip' | 'whep'} protocol @param {string} stream */
 export function endpoint(protocol, stream) {
   return new URL(`/${protocol}/${tidy(stream).split('/').map(encodeURIComponent).join('/')}`, location.href).href;
+}
+
+/** Absolute address of a stream's media, for players without WebRTC. @param {'flv' | 'llhls'} format @param {string} stream */
+export function streamAddress(format, stream) {
+  const path = tidy(stream).split('/').map(encodeURIComponent).join('/');
+  return new URL(format === 'flv' ? `/${path}.flv` : `/hls/${path}/index.m3u8`, location.href).href;
 }
 
 /** Absolute address of a page about a stream; the token goes along. @param {'publish' | 'play'} page @param {string} stream */

@@ -1,12 +1,15 @@
-// The play page: plays at once, waits for a stream that is not there, and says what is wrong when something is.
+// The play page: plays at once, waits for a stream that is not there, and says what is wrong when something is. Where
+// WebRTC does not connect it goes on by LL-HLS or HTTP-FLV, and says so; `?via=` and the buttons choose a way for good.
 
 import { watchDelay } from './lib/clock.js';
-import { StatsMeter } from './lib/stats.js';
-import { WhepClient } from './lib/whep.js';
+import { diagnose } from './lib/diagnose.js';
 import {
-  element, endpoint, getJson, hideFailure, ms, pageAddress, parameter, setText,
+  element, getJson, hideFailure, ms, pageAddress, parameter, serverInfo, setText,
   showCommonFigures, showFailure, showFigure, showState, streamFromAddress,
 } from './page.js';
+import { NAMES, Way, isVia, waysOf } from './ways.js';
+
+/** @typedef {import('./ways.js').Via} Via */
 
 const SAMPLE_MS = 1000;
 /** What the server does to the picture changes with the publisher, seldom. */
@@ -19,16 +22,25 @@ const PICTURE_PATIENCE_SAMPLES = 2;
 const DELAY_READINGS = 9;
 /** A clock that is ahead by more than this belongs to a computer with another time. */
 const CLOCK_SKEW_MS = -20;
+/** What another way may cure: the network between, and codecs that only one of them carries. */
+const CURABLE = new Set(['ice-failed', 'dtls-failed', 'no-webrtc', 'bad-answer', 'browser', 'codec-mismatch', 'codec-unplayable', 'no-mse', 'media-error', 'not-found']);
+/** Refusals of WebRTC alone: a crossing that is off, a codec that browsers have no RTP for. */
+const CURABLE_STATUS = new Set([404, 406, 415, 501]);
 
 const stream = streamFromAddress();
 const video = element('video', HTMLVideoElement);
 const unmute = element('unmute', HTMLButtonElement);
 const name = element('stream', HTMLInputElement);
+const buttons = element('ways');
 
-/** @type {WhepClient | null} */
-let client = null;
-/** @type {{meter: StatsMeter, pc: RTCPeerConnection} | null} */
-let measured = null;
+/** @type {Via[]} */
+let ways = ['webrtc'];
+/** @type {Way | null} */
+let way = null;
+/** The person has chosen it: no other one is tried. */
+let isChosen = isVia(parameter('via'));
+/** Ways that have failed since the person last chose. @type {Set<Via>} */
+const failed = new Set();
 let mediaBytes = 0;
 let stalledSamples = 0;
 let pictureless = 0;
@@ -44,8 +56,9 @@ element('switch', HTMLFormElement).addEventListener('submit', (event) => {
   event.preventDefault();
   location.href = pageAddress('play', name.value);
 });
-element('retry').addEventListener('click', watch);
-video.addEventListener('playing', () => client?.state === 'live' && showPlaying());
+element('retry').addEventListener('click', () => choose(way?.via ?? 'webrtc', isChosen));
+element('back').addEventListener('click', () => choose('webrtc', false));
+video.addEventListener('playing', () => way?.state === 'live' && showPlaying());
 video.addEventListener('volumechange', () => {
   if (!video.muted) unmute.hidden = true;
 });
@@ -57,23 +70,43 @@ unmute.addEventListener('click', () => {
 watchDelay(video, showDelay);
 setInterval(() => void sample(), SAMPLE_MS);
 setInterval(() => void showServerNote(), NOTE_MS);
-watch();
+const wanted = parameter('via');
+watch(isVia(wanted) ? wanted : 'webrtc');
+void serverInfo().then((info) => {
+  ways = waysOf(info);
+  showWays();
+  // It may have failed before the other ways were known.
+  if (way?.state === 'failed') show(way);
+});
 
-function watch() {
-  void client?.close();
+/** @param {Via} via @param {boolean} forGood */
+function choose(via, forGood) {
+  isChosen = forGood;
+  failed.clear();
+  element('stepped').hidden = true;
+  watch(via);
+}
+
+/** @param {Via} via @param {boolean} [isPatient] */
+function watch(via, isPatient = isChosen) {
+  way?.close();
   hideFailure();
-  client = new WhepClient({ endpoint: endpoint('whep', stream), token: parameter('token') });
-  client.addEventListener('stream', () => void attach());
-  client.addEventListener('statechange', showClient);
-  // Failures reach the page as a state.
-  client.play().catch(() => undefined);
+  stalledSamples = 0;
+  pictureless = 0;
+  mediaBytes = 0;
+  delays = [];
+  const fresh = new Way(via, stream, video, isPatient);
+  way = fresh;
+  fresh.addEventListener('media', () => way === fresh && void attach());
+  fresh.addEventListener('statechange', () => way === fresh && show(fresh));
+  fresh.start();
+  showWays();
 }
 
 async function attach() {
   stalledSamples = 0;
   pictureless = 0;
   mediaBytes = 0;
-  video.srcObject = client?.stream ?? null;
   try {
     await video.play();
   } catch (error) {
@@ -92,12 +125,13 @@ function askForClick() {
   showState('waiting', 'Ready to play', 'The browser blocks playback until you press Play.');
 }
 
-function showClient() {
-  if (!client) return;
-  if (client.state !== 'live') video.controls = false;
-  switch (client.state) {
+/** @param {Way} shown */
+function show(shown) {
+  const { state, error } = shown;
+  if (state !== 'live') video.controls = false;
+  switch (state) {
     case 'connecting':
-      showState('connecting', 'Connecting…', 'Connecting…');
+      showState('connecting', 'Connecting…', `Connecting over ${NAMES[shown.via]}…`);
       break;
     case 'live':
       hideFailure();
@@ -105,21 +139,64 @@ function showClient() {
       else showPlaying();
       break;
     case 'waiting':
-      if (client.error?.kind === 'stream-absent' || client.error?.status === 409) {
+      if (error?.kind === 'ice-failed' && stepDown(shown)) break;
+      if (error?.kind === 'stream-absent' || error?.status === 409 || (error?.status === 404 && shown.via !== 'webrtc')) {
         hideFailure();
         showAbsent();
       } else {
         showState('waiting', 'Reconnecting…', 'Reconnecting…');
-        showFailure(client.error, { stream }, true);
+        if (error?.retryAfterMs !== 0) showFailure(error, { stream }, true);
       }
       break;
     case 'failed':
-      video.srcObject = null;
+      if (stepDown(shown)) break;
+      if (error?.kind === 'ice-failed' && !shown.isPatient) {
+        // There is nothing else: then it may take its time.
+        watch(shown.via, true);
+        break;
+      }
       unmute.hidden = true;
       showState('failed', 'Not playing', 'No picture.');
-      showFailure(client.error, { stream });
+      showFailure(error, { stream });
       break;
   }
+}
+
+/** Goes on in the next best way if that may help, and says why. @param {Way} from @returns {boolean} */
+function stepDown({ via, error }) {
+  if (isChosen || !error || !(CURABLE.has(error.kind) || CURABLE_STATUS.has(error.status))) return false;
+  failed.add(via);
+  const next = ways.find((one) => !failed.has(one));
+  if (!next) return false;
+  if (via === 'webrtc') {
+    const { what, remedy, details = [] } = diagnose(error, { stream });
+    setText(element('stepped-what'), `${what} Playing over ${NAMES[next]} meanwhile, a little later than WebRTC would.`);
+    setText(element('stepped-remedy'), remedy);
+    element('stepped-details').replaceChildren(...details.map((text) => Object.assign(document.createElement('li'), { textContent: text })));
+  } else {
+    setText(element('stepped-what'), `${element('stepped-what').textContent?.split(' Playing over')[0]} Playing over ${NAMES[next]} meanwhile.`);
+  }
+  element('stepped').hidden = false;
+  watch(next);
+  return true;
+}
+
+/** A button for each way there is, the one in use pressed. */
+function showWays() {
+  buttons.hidden = ways.length < 2;
+  const known = new Map([...buttons.querySelectorAll('button')].map((button) => [button.value, button]));
+  for (const via of ways) {
+    const button = known.get(via) ?? wayButton(via);
+    button.setAttribute('aria-pressed', String(way?.via === via));
+  }
+}
+
+/** @param {Via} via */
+function wayButton(via) {
+  const button = Object.assign(document.createElement('button'), { type: 'button', value: via, textContent: NAMES[via] });
+  button.addEventListener('click', () => choose(via, true));
+  buttons.append(button);
+  return button;
 }
 
 function showPlaying() {
@@ -133,14 +210,16 @@ function showAbsent() {
 }
 
 async function sample() {
-  const pc = client?.pc;
-  if (!client || !pc || client.state !== 'live') {
+  const sampled = way;
+  const figures = await sampled?.sample();
+  if (way !== sampled) return;
+  if (!figures) {
     showAll({ mediaBytes: 0 });
+    // An answer that nothing follows: over HTTP a stream that is not there is silent.
+    stalledSamples = way?.state === 'connecting' ? stalledSamples + 1 : 0;
+    if (stalledSamples >= STALL_SAMPLES && way?.via === 'flv') showAbsent();
     return;
   }
-  if (measured?.pc !== pc) measured = { meter: new StatsMeter(pc), pc };
-  const figures = await measured.meter.sample();
-  if (client.pc !== pc || client.state !== 'live') return;
   showAll(figures);
   watchFlow(figures.mediaBytes, figures.width !== undefined);
 }
@@ -159,13 +238,16 @@ function watchFlow(bytes, hasPicture) {
   const started = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA || pictureless >= PICTURE_PATIENCE_SAMPLES;
   if (flowing && started && !video.paused) showPlaying();
   else if (stalledSamples >= STALL_SAMPLES && document.body.dataset.state !== 'waiting') showAbsent();
-  if (stalledSamples > 0 && stalledSamples % STALL_SAMPLES === 0) void client?.probe();
+  if (stalledSamples > 0 && stalledSamples % STALL_SAMPLES === 0) way?.probe();
 }
 
 /** Tells what the server has to do to the publisher's picture, and why. */
 async function showServerNote() {
-  if (client?.state !== 'live') return;
   const note = element('server-note');
+  if (way?.state !== 'live' || way.via !== 'webrtc') {
+    note.hidden = true;
+    return;
+  }
   const { streams = [] } = await getJson(`/api/v1/streams/?key=${encodeURIComponent(stream)}`).catch(() => ({}));
   const crossing = streams[0]?.rtmp2rtc;
   /** @type {Record<string, string>} */

@@ -17,6 +17,7 @@ import './groups/rtc2rtmp.mjs';
 import './groups/rtc2rtmp-loss.mjs';
 import './groups/pages.mjs';
 import './groups/srs-sdk.mjs';
+import './groups/watch.mjs';
 import './groups/clients.mjs';
 import './groups/network.mjs';
 import './groups/hostile.mjs';

@@ -80,16 +80,19 @@ function local(error) {
     case 'connection-lost':
       return { kind: error.kind, what: 'The connection to the server was lost.', remedy: 'The page is connecting again by itself.' };
     case 'ice-failed':
-      return {
-        kind: error.kind,
-        what: 'The server answered over HTTP, but no media connection came about.',
-        remedy: error.candidates.length
-          ? 'A firewall may block the addresses below, or they may be unreachable from here. On the server, open the media port for UDP and TCP, and set CANDIDATE to its public address.'
-          : 'The server offered no address at all. Set CANDIDATE on the server to an address that this computer can reach.',
-        details: error.candidates.map((address) => `tried ${address}`),
-      };
+      return unconnected(error);
     case 'dtls-failed':
       return { kind: error.kind, what: 'The server was reached, but encryption could not be agreed.', remedy: 'Something between here and the server changes packets, or the network loses nearly all of them. Try another network or without a VPN.', details: error.candidates.map((address) => `reached one of ${address}`) };
+    case 'no-webrtc':
+      return { kind: error.kind, what: `${error.title}.`, remedy: 'Allow WebRTC in the settings of the browser or its privacy extension, or use another browser.' };
+    case 'no-mse':
+      return { kind: error.kind, what: `${error.title}.`, remedy: 'Watch over WebRTC, or use another browser.' };
+    case 'codec-unplayable':
+      return { kind: error.kind, what: `${error.title}.`, remedy: 'Publish H.264 and AAC, which play nearly everywhere, or open this page in another browser.' };
+    case 'media-error':
+      return { kind: error.kind, what: `${error.title}.`, remedy: 'Try again, watch it in another way, or use another browser.', details: error.detail ? [error.detail] : [] };
+    case 'stream-absent':
+      return { kind: error.kind, what: 'Nothing comes from the stream right now.', remedy: 'Playback starts by itself as soon as somebody publishes it.' };
     case 'codec-missing':
       return { kind: error.kind, what: `${error.title}.`, remedy: 'Choose another codec, or “Automatic”.' };
     case 'bad-answer':
@@ -97,6 +100,33 @@ function local(error) {
     default:
       return { kind: error.kind, what: `${error.title}.`, remedy: 'Reload the page and try again.', details: error.detail ? [error.detail] : [] };
   }
+}
+
+/** @param {SessionError} error @returns {Diagnosis} */
+function unconnected({ kind, candidates, checks }) {
+  const protocols = [...new Set(candidates.map((address) => address.split(' ')[0].toUpperCase()))];
+  const addresses = [...new Set(candidates.map((address) => address.slice(address.indexOf(' ') + 1)))];
+  if (!candidates.length) {
+    return { kind, what: 'The server answered over HTTP, but offered no address for media.', remedy: 'Set CANDIDATE on the server to an address that this computer can reach.' };
+  }
+  const ports = [...new Set(addresses.map((address) => address.slice(address.lastIndexOf(':') + 1)))].join(', ');
+  return {
+    kind,
+    what: `The server answered over HTTP, but media came through ${protocols.length > 1 ? `neither over ${protocols.join(' nor over ')}` : `not over ${protocols[0]}`}.`,
+    remedy: `A firewall blocks port ${ports}, or the address below is not the one this computer reaches the server at: open the port for UDP and TCP, or set CANDIDATE on the server to its public address.`,
+    details: candidates.map((address) => tried(address, checks)),
+  };
+}
+
+/** @param {string} candidate  "udp 192.0.2.1:8000" @param {import('./resource.js').IceCheck[]} checks */
+function tried(candidate, checks) {
+  const [protocol, address] = candidate.split(' ');
+  const mine = checks.filter((check) => check.protocol === protocol && check.to === address);
+  const sum = (/** @type {'sent' | 'answered'} */ count) => mine.reduce((total, check) => total + check[count], 0);
+  // Some browsers hide this side's address, others have not chosen one yet.
+  const from = [...new Set(mine.map((check) => check.from).filter((one) => one && one !== '0.0.0.0'))];
+  const counts = sum('sent') ? `: ${sum('sent')} checks, ${sum('answered') || 'no'} answers` : '';
+  return `tried ${candidate}${from.length ? ` from ${from.join(', ')}` : ''}${counts}`;
 }
 
 /** The server's own words first: it knows best. @param {SessionError} error @param {Surroundings} around @returns {Diagnosis} */
