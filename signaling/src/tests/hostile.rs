@@ -1,0 +1,1 @@
+//! Broken and random messages: they are refused, and nothing else happens.

@@ -1,0 +1,1 @@
+//! Random actions against a small model of who should know what.
