@@ -105,7 +105,9 @@ pub(crate) struct Misunderstood {
 /// Takes a message apart.
 pub(crate) fn parse(text: &str) -> Result<Request, Misunderstood> {
     let mut tid = None;
-    read(text, &mut tid).map_err(|refusal| Misunderstood { tid: tid.clone(), refusal }).map(|action| Request { tid, action })
+    read(text, &mut tid)
+        .map_err(|refusal| Misunderstood { tid: tid.clone(), refusal })
+        .map(|action| Request { tid, action })
 }
 
 fn read(text: &str, tid: &mut Option<String>) -> Result<Action, Refusal> {

@@ -90,7 +90,9 @@ impl Lobby {
     /// Takes a seat again, from a socket that may not know yet that it is dead.
     fn resume(&mut self, now: Instant, id: PeerId, tid: Option<&str>, join: Join, position: usize) {
         let seat = names::new_seat(&mut self.random);
-        let Some(member) = self.rooms.get_mut(&join.room).and_then(|room| room.members.get_mut(position)) else { return };
+        let Some(member) = self.rooms.get_mut(&join.room).and_then(|room| room.members.get_mut(position)) else {
+            return;
+        };
         let before = std::mem::replace(&mut member.presence, Presence::Here(id));
         member.seat = seat;
         member.state = join.state.map(|change| member.state.unwrap_or_default().with(change)).or(member.state);

@@ -13,19 +13,30 @@ const PROTOCOL: &str = include_str!("../../protocol.md");
 /// Values of the texts that begin with a dollar.
 type Bindings = BTreeMap<String, Value>;
 
+/// One thing that happens.
+type Step = Map<String, Value>;
+
 #[test]
 fn every_example_of_the_protocol_is_true() {
-    let blocks: Vec<&str> =
-        PROTOCOL.split("```json\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
-    assert!(blocks.len() >= 6, "protocol.md has lost its examples");
-    for (number, block) in blocks.iter().enumerate() {
-        let steps: Vec<Map<String, Value>> =
-            serde_json::from_str(block).unwrap_or_else(|error| panic!("example {number}: {error}\n{block}"));
+    let examples = examples();
+    assert!(examples.len() >= 6, "protocol.md has lost its examples");
+    for (number, steps) in examples.iter().enumerate() {
         play(number, steps);
     }
 }
 
-fn play(number: usize, steps: Vec<Map<String, Value>>) {
+/// Every message that somebody sends in an example.
+pub(super) fn sent_messages() -> Vec<Value> {
+    let steps = examples().into_iter().flatten().flatten();
+    steps.filter(|(verb, _)| verb.ends_with(" sends")).map(|(_, message)| message).collect()
+}
+
+fn examples() -> Vec<Vec<Step>> {
+    let blocks = PROTOCOL.split("```json\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    blocks.map(|block| serde_json::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"))).collect()
+}
+
+fn play(number: usize, steps: &[Step]) {
     let mut world = World::new(Settings::default());
     let mut bindings = Bindings::new();
     for (at, step) in steps.iter().enumerate() {

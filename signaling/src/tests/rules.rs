@@ -91,8 +91,7 @@ fn a_room_is_gone_with_its_last_person() {
 #[test]
 fn a_seat_is_kept_ten_seconds_for_those_who_can_resume() {
     let mut world = World::new(Settings::default());
-    let resume = json!({ "stream": "assign", "capabilities": ["resume"] });
-    let amy = world.join("amy", "a", resume.clone());
+    let amy = world.join("amy", "a", json!({ "stream": "assign", "capabilities": ["resume"] }));
     world.join("bob", "a", json!({ "stream": "assign" }));
     world.disconnect("bob", Departure::Lost);
     assert_eq!(world.lobby.counters().people, 1, "bob cannot come back");
