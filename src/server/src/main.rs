@@ -21,6 +21,7 @@ mod logging;
 mod peeked;
 mod record;
 mod run;
+mod signaling;
 mod srs_code;
 mod stream_pattern;
 mod udp;

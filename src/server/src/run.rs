@@ -27,6 +27,7 @@ use crate::listener::{self, RtmpService, Services};
 use crate::live::{RtmpServer, RtmpSettings};
 use crate::logging;
 use crate::record::RecordServer;
+use crate::signaling::Signaling;
 
 /// Requests at hand when the server ends; a supervisor that waits two seconds must not have to kill us.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -65,6 +66,7 @@ pub(crate) fn run(config: &Config, file: Option<&Path>) -> anyhow::Result<()> {
 struct Server {
     engine: Arc<Engine>,
     hls: Option<Arc<HlsServer>>,
+    signaling: Option<Arc<Signaling>>,
     certificates: Option<Arc<Certificates>>,
     records: Option<Arc<RecordServer>>,
     http_addresses: Vec<SocketAddr>,
@@ -86,8 +88,12 @@ impl Server {
         let http_addresses = listeners.addresses(Purpose::Http);
         let https_addresses = listeners.addresses(Purpose::Https);
         let rtmp_addresses = listeners.addresses(Purpose::Rtmp);
-        let settings = http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
+        let mut settings =
+            http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
         let limits = ConnectionLimits::new(config, open_file_limit());
+        if let Some(signaling) = &mut settings.signaling {
+            signaling.max_sockets = limits.signaling;
+        }
         let state = AppState::new(engine.clone(), settings);
         if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(HlsSettings::is_cut_unasked)) {
             tokio::spawn(Arc::clone(hls).watch());
@@ -96,6 +102,10 @@ impl Server {
         let records = state.records().map(Arc::clone);
         if let Some(records) = &records {
             tokio::spawn(Arc::clone(records).watch());
+        }
+        let signaling = state.signaling().cloned();
+        if let Some(signaling) = &signaling {
+            tokio::spawn(Arc::clone(signaling).run());
         }
         let services =
             Services::new(http::router(state), listener::ice_tcp_to(engine.clone()), tls, limits.http, limits.ice_tcp)
@@ -108,7 +118,18 @@ impl Server {
         if let Some(certificates) = &certificates {
             tokio::spawn(certificates.clone().watch());
         }
-        Ok(Server { engine, hls, certificates, records, http_addresses, https_addresses, rtmp_addresses, stop, tasks })
+        Ok(Server {
+            engine,
+            hls,
+            signaling,
+            certificates,
+            records,
+            http_addresses,
+            https_addresses,
+            rtmp_addresses,
+            stop,
+            tasks,
+        })
     }
 
     /// The lines that a person reads after the start.
@@ -162,15 +183,24 @@ impl Server {
         let sessions = self.engine.session_count();
         info!("ending, closing {sessions} {}", plural(sessions, "session"));
         self.stop.send_replace(true);
+        let signaling = self.signaling.take();
         let engine = Arc::clone(&self.engine);
         // Every peer is sent a goodbye before the media threads end.
         let goodbyes = tokio::task::spawn_blocking(move || engine.stop());
         let hls = self.hls.take();
         let files = tokio::task::spawn_blocking(move || hls.inspect(|hls| hls.end(END_WITHIN)));
         let all_ended = timeout(END_WITHIN, async {
-            if let Some(records) = &self.records {
-                records.end().await;
-            }
+            let records = async {
+                if let Some(records) = &self.records {
+                    records.end().await;
+                }
+            };
+            let sockets = async {
+                if let Some(signaling) = &signaling {
+                    signaling.end().await;
+                }
+            };
+            tokio::join!(records, sockets);
             let closed = goodbyes.await;
             // A panic there has been told of.
             let _ = files.await;
@@ -184,6 +214,9 @@ impl Server {
 
     async fn drain(&self, signals: &mut Signals, limit: Duration) {
         self.engine.drain();
+        if let Some(signaling) = &self.signaling {
+            signaling.drain();
+        }
         let sessions = self.engine.session_count();
         info!("draining: no new sessions, waiting up to {} s for {sessions} to end; SIGTERM ends now", limit.as_secs());
         let deadline = Instant::now() + limit;
@@ -229,6 +262,7 @@ fn http_settings(
         http_flv: config.http_flv.enabled,
         hls: config.hls.clone(),
         record: config.record.clone(),
+        signaling: config.signaling.clone(),
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),
@@ -309,6 +343,8 @@ struct ConnectionLimits {
     http: usize,
     ice_tcp: usize,
     rtmp: usize,
+    /// WebSockets of rooms; they have left HTTP's count.
+    signaling: usize,
 }
 
 impl ConnectionLimits {
@@ -317,13 +353,15 @@ impl ConnectionLimits {
             http: config.http.max_connections,
             ice_tcp: config.rtc.max_sessions,
             rtmp: config.rtmp.max_connections,
+            signaling: config.signaling.as_ref().map_or(0, |signaling| signaling.max_sockets),
         };
         let Some(open_files) = open_files else { return wanted };
         // Media over TCP is the exception; what is left over is for sockets, certificates and log.
         let limits = ConnectionLimits {
-            http: wanted.http.min(open_files * 2 / 5).max(1),
+            http: wanted.http.min(open_files * 3 / 10).max(1),
             ice_tcp: wanted.ice_tcp.min(open_files / 5).max(1),
             rtmp: wanted.rtmp.min(open_files / 5).max(1),
+            signaling: wanted.signaling.min(open_files / 5).max(1),
         };
         if limits.http < wanted.http {
             info!(
@@ -388,10 +426,11 @@ mod tests {
     #[test]
     fn connections_are_bounded_by_what_the_system_allows() {
         let config = Config::default();
-        let wanted = ConnectionLimits { http: 10_000, ice_tcp: 20_000, rtmp: 10_000 };
+        let wanted = ConnectionLimits { http: 10_000, ice_tcp: 20_000, rtmp: 10_000, signaling: 10_000 };
         assert_eq!(ConnectionLimits::new(&config, None), wanted);
         assert_eq!(ConnectionLimits::new(&config, Some(1_048_576)), wanted);
-        assert_eq!(ConnectionLimits::new(&config, Some(1024)), ConnectionLimits { http: 409, ice_tcp: 204, rtmp: 204 });
+        let few = ConnectionLimits { http: 307, ice_tcp: 204, rtmp: 204, signaling: 204 };
+        assert_eq!(ConnectionLimits::new(&config, Some(1024)), few);
     }
 
     #[tokio::test]

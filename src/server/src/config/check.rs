@@ -2,6 +2,7 @@
 
 mod hls;
 mod record;
+mod signaling;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -67,6 +68,7 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         record: record::check(f, &raw.record),
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
         rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
+        signaling: signaling::check(f, &raw.signaling),
         gop_cache: check_gop_cache(f, &raw.gop_cache),
         publish: Publish {
             takeover: f.choice("publish", "takeover", &raw.publish.takeover, &TAKEOVERS),

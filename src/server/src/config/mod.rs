@@ -20,6 +20,7 @@ use freshet_media::{Codec, GopLimits};
 use crate::candidates::CandidateAddr;
 use crate::hls::HlsSettings;
 use crate::record::RecordSettings;
+use crate::signaling::SignalingSettings;
 
 pub(crate) use load::{Loaded, load};
 pub(crate) use net::IpBlock;
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) rtmp2rtc: Rtmp2Rtc,
     /// `[rtc2rtmp]`
     pub(crate) rtc2rtmp: Rtc2Rtmp,
+    /// `[signaling]`; [`None`] when it is off.
+    pub(crate) signaling: Option<SignalingSettings>,
     /// `[gop_cache]`
     pub(crate) gop_cache: GopLimits,
     /// `[publish]`

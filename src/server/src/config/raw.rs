@@ -18,6 +18,7 @@ pub(super) struct Raw {
     pub(super) record: RawRecord,
     pub(super) rtmp2rtc: RawRtmp2Rtc,
     pub(super) rtc2rtmp: RawRtc2Rtmp,
+    pub(super) signaling: RawSignaling,
     pub(super) gop_cache: RawGopCache,
     pub(super) publish: RawPublish,
     pub(super) play: RawPlay,
@@ -255,6 +256,32 @@ pub(super) struct RawRtc2Rtmp {
 impl Default for RawRtc2Rtmp {
     fn default() -> RawRtc2Rtmp {
         RawRtc2Rtmp { enabled: true, aac_bitrate_kbps: 128, keyframe_seconds: 2, linger_seconds: 10 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSignaling {
+    pub(super) enabled: bool,
+    pub(super) max_rooms: i64,
+    pub(super) max_people: i64,
+    pub(super) max_sockets: i64,
+    pub(super) max_sockets_per_ip: i64,
+    pub(super) tokens: Vec<String>,
+}
+
+impl Default for RawSignaling {
+    fn default() -> RawSignaling {
+        let lobby = freshet_signaling::Settings::default();
+        RawSignaling {
+            enabled: true,
+            max_rooms: lobby.max_rooms as i64,
+            max_people: lobby.max_people as i64,
+            max_sockets: 10_000,
+            // An office behind one address.
+            max_sockets_per_ip: 200,
+            tokens: lobby.tokens,
+        }
     }
 }
 

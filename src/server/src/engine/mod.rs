@@ -255,6 +255,12 @@ impl Engine {
         id.inspect(|id| self.end(*id, CloseReason::Kicked)).is_some()
     }
 
+    /// Ends whoever publishes a stream. False when nobody does.
+    pub(crate) fn end_publisher(&self, key: &StreamKey) -> bool {
+        let id = self.registry().publisher(key).map(|r| r.id);
+        id.inspect(|id| self.end(*id, CloseReason::Kicked)).is_some()
+    }
+
     /// Ends all sessions and then the media threads. Blocks until the goodbyes are sent.
     pub(crate) fn stop(&self) {
         self.drain();

@@ -18,8 +18,12 @@ pub(super) fn authorise(
     headers: &HeaderMap,
     queries: &[Query<'_>],
 ) -> Result<(), Refusal> {
-    let shown = bearer(headers).map(str::to_owned).or_else(|| queries.iter().copied().find_map(token_of));
-    settings.access.check(role, shown.as_deref())
+    settings.access.check(role, shown(headers, queries).as_deref())
+}
+
+/// The token that a request shows.
+pub(super) fn shown(headers: &HeaderMap, queries: &[Query<'_>]) -> Option<String> {
+    bearer(headers).map(str::to_owned).or_else(|| queries.iter().copied().find_map(token_of))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

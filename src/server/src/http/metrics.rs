@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use freshet_signaling::Counters;
 
 use super::{AppState, Routes, VERSION, system};
 use crate::engine::{MetricsSnapshot, Role, ShardSnapshot};
@@ -43,6 +44,9 @@ async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     }
     if let Some(records) = state.records() {
         recordings(&mut page, &records.metrics());
+    }
+    if let Some(signaling) = &state.signaling {
+        rooms(&mut page, signaling.counters());
     }
     page.family("freshet_http_responses_total", Kind::Counter, "HTTP responses by class of status.");
     for (class, count) in state.responses.classes() {
@@ -88,6 +92,29 @@ const DROPS: [DropCounter; 6] = [
     ("relay", |shard| shard.drop_relay),
     ("codec", |shard| shard.drop_codec),
 ];
+
+fn rooms(page: &mut Page, counters: Counters) {
+    let gauges = [
+        ("freshet_signaling_sockets", "WebSockets of rooms and calls.", counters.sockets),
+        ("freshet_rooms", "Rooms and calls.", counters.rooms),
+        ("freshet_people", "People in rooms and calls.", counters.people),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Kind::Gauge, help);
+        page.sample(&[], value);
+    }
+    let totals = [
+        ("freshet_signaling_received_total", "Signaling messages received.", counters.received),
+        ("freshet_signaling_sent_total", "Signaling messages sent.", counters.sent),
+        ("freshet_signaling_refused_total", "Signaling requests refused.", counters.refused),
+        ("freshet_signaling_resumed_total", "Seats taken again after a loss.", counters.resumed),
+        ("freshet_signaling_lost_total", "Sockets that answered no ping.", counters.lost),
+    ];
+    for (name, help, value) in totals {
+        page.family(name, Kind::Counter, help);
+        page.sample(&[], value);
+    }
+}
 
 fn media(page: &mut Page, metrics: &MetricsSnapshot) {
     page.family("freshet_streams", Kind::Gauge, "Streams that have a publisher.");

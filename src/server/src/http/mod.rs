@@ -1,5 +1,5 @@
 //! Everything Freshet answers over HTTP: WHIP (RFC 9725), WHEP (draft-ietf-wish-whep-03), SRS's interface, the
-//! management API, metrics, the pages, and streams as FLV and HLS.
+//! management API, metrics, the pages, streams as FLV and HLS, and the WebSocket of rooms and calls.
 //!
 //! [`router`] builds one `axum` router that every listener serves; it knows no sockets. The media side is reached
 //! through [`Sessions`] only. Authorisation happens here, before the media side hears of a request.
@@ -16,6 +16,7 @@ mod offer;
 mod pages;
 mod problem;
 mod sessions;
+mod signaling;
 mod srs;
 mod streams;
 mod system;
@@ -33,6 +34,7 @@ use crate::access::Access;
 use crate::config::{IceServer, IpBlock};
 use crate::hls::{HlsServer, HlsSettings};
 use crate::record::{RecordServer, RecordSettings};
+use crate::signaling::{Signaling, SignalingSettings};
 
 pub(crate) use sessions::Sessions;
 
@@ -58,6 +60,8 @@ pub(crate) struct HttpSettings {
     pub(crate) hls: Option<HlsSettings>,
     /// How streams are recorded, if they may be.
     pub(crate) record: Option<RecordSettings>,
+    /// Rooms and calls, if they are on.
+    pub(crate) signaling: Option<SignalingSettings>,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -73,6 +77,7 @@ impl Default for HttpSettings {
             http_flv: true,
             hls: None,
             record: None,
+            signaling: None,
             server: ServerInfo::default(),
         }
     }
@@ -114,6 +119,7 @@ pub(crate) struct AppState {
     sessions: Arc<dyn Sessions>,
     hls: Option<Arc<HlsServer>>,
     records: Option<Arc<RecordServer>>,
+    signaling: Option<Arc<Signaling>>,
     settings: HttpSettings,
     identity: Identity,
     responses: middleware::ResponseCounts,
@@ -126,10 +132,12 @@ impl AppState {
     pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HttpSettings) -> Arc<AppState> {
         let hls = settings.hls.clone().map(|settings| HlsServer::new(Arc::clone(&sessions), settings));
         let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings));
+        let signaling = settings.signaling.clone().map(|settings| Signaling::new(settings, Arc::clone(&sessions)));
         Arc::new(AppState {
             sessions,
             hls,
             records,
+            signaling,
             settings,
             identity: Identity::new(),
             responses: middleware::ResponseCounts::default(),
@@ -146,6 +154,11 @@ impl AppState {
     /// The streams that are cut for HLS, if that is on.
     pub(crate) fn hls(&self) -> Option<&Arc<HlsServer>> {
         self.hls.as_ref()
+    }
+
+    /// Rooms and calls, if they are on.
+    pub(crate) fn signaling(&self) -> Option<&Arc<Signaling>> {
+        self.signaling.as_ref()
     }
 }
 
@@ -182,6 +195,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
     let routes = Router::new()
         .merge(whip::routes())
         .merge(srs::routes())
+        .merge(signaling::routes())
         .merge(api::routes())
         .merge(metrics::routes())
         .merge(pages::routes())

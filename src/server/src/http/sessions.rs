@@ -18,6 +18,7 @@ pub(crate) trait Sessions: Send + Sync {
     fn patch(&self, token: &SessionToken, if_match: Option<&str>, fragment: &str) -> Result<Patched, Refusal>;
     fn close(&self, token: &SessionToken) -> Option<Role>;
     fn kick(&self, client_id: &str) -> bool;
+    fn end_publisher(&self, key: &StreamKey) -> bool;
     fn streams(&self) -> Vec<StreamSnapshot>;
     fn clients(&self) -> Vec<ClientSnapshot>;
     fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot>;
@@ -46,6 +47,10 @@ impl Sessions for Engine {
 
     fn kick(&self, client_id: &str) -> bool {
         Engine::kick(self, client_id)
+    }
+
+    fn end_publisher(&self, key: &StreamKey) -> bool {
+        Engine::end_publisher(self, key)
     }
 
     fn streams(&self) -> Vec<StreamSnapshot> {

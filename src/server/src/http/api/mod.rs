@@ -6,6 +6,7 @@
 
 mod objects;
 mod records;
+mod rooms;
 mod summaries;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use freshet_media::{Codec, StreamKey};
 use serde_json::{Value, json};
 
 use super::{AppState, Resource, Routes, VERSION, auth, problem};
+use crate::access::Access;
 use crate::config::IceServer;
 use crate::engine::Role;
 use crate::hls::DiskStatus;
@@ -37,7 +39,7 @@ const DEFAULT_COUNT: usize = 10;
 const MAX_COUNT: usize = 10_000;
 
 pub(super) fn routes() -> Routes {
-    let resources: [(&str, Resource); 14] = [
+    let resources: [(&str, Resource); 15] = [
         ("/api", get(index)),
         ("/api/v1", get(index_v1)),
         ("/api/v1/versions", get(versions)),
@@ -51,6 +53,7 @@ pub(super) fn routes() -> Routes {
         ("/api/v1/clients/{id}", get(client).delete(kick)),
         ("/api/v1/records", get(records::list).post(records::start)),
         ("/api/v1/records/{id}", get(records::one).delete(records::stop)),
+        ("/api/v1/rooms", get(rooms)),
         ("/api/v1/freshet/server", get(server)),
     ];
     resources.into_iter().fold(Router::new(), |routes, (path, resource)| {
@@ -92,6 +95,7 @@ async fn index_v1(State(state): State<Arc<AppState>>) -> Response {
         "streams": "streams, or one as streams/ID",
         "clients": "publishers and players, or one as clients/ID; DELETE ends it",
         "records": "recordings, or one as records/ID; POST begins one, DELETE ends it",
+        "rooms": "rooms and calls, and who is in them",
         "freshet/server": "addresses, ports and codecs of the server",
     });
     state.envelope(0, &[("urls", urls)])
@@ -189,6 +193,17 @@ fn list<T>(state: &AppState, name: &str, items: &[T], uri: &Uri, object: impl Fn
     state.envelope(0, &[(name, Value::Array(page)), ("total", json!(items.len()))])
 }
 
+/// Who talks with whom. Where joining takes a token, so does this.
+async fn rooms(State(state): State<Arc<AppState>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(signaling) = &state.signaling else { return problem::not_found(&uri) };
+    let query = Query::new(uri.query().unwrap_or_default());
+    let known = Access { publish: signaling.tokens().to_vec(), play: Vec::new() };
+    if let Err(refusal) = known.check(Role::Publish, auth::shown(&headers, &[query]).as_deref()) {
+        return auth::challenge(problem::response(&refusal));
+    }
+    list(&state, "rooms", &signaling.rooms(), &uri, rooms::room)
+}
+
 async fn server(State(state): State<Arc<AppState>>) -> Response {
     let settings = &state.settings;
     let info = &settings.server;
@@ -209,6 +224,7 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "rtmp_port": info.rtmp_port,
         "http_flv": settings.http_flv,
         "hls": settings.hls.is_some(),
+        "rooms": settings.signaling.is_some(),
         "codecs": codecs,
         "prefer_codec": info.prefer_codec.map(Codec::rtp_name),
         "ice_servers": ice_servers,

@@ -18,6 +18,8 @@ pub(super) const ETAG: &str = "\"e1\"";
 #[derive(Default)]
 pub(super) struct FakeSessions {
     live: Mutex<Option<OpenRequest>>,
+    /// Streams whose publisher was to be ended.
+    pub(super) ended: Mutex<Vec<String>>,
 }
 
 impl FakeSessions {
@@ -72,6 +74,11 @@ impl Sessions for FakeSessions {
 
     fn kick(&self, client_id: &str) -> bool {
         client_id == "c1"
+    }
+
+    fn end_publisher(&self, key: &StreamKey) -> bool {
+        self.ended.lock().unwrap().push(key.to_string());
+        true
     }
 
     fn streams(&self) -> Vec<StreamSnapshot> {

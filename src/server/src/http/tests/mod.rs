@@ -3,6 +3,7 @@
 mod fake;
 mod pages_and_api;
 mod records;
+mod signaling;
 mod srs;
 mod whip;
 
