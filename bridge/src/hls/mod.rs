@@ -8,6 +8,7 @@
 //! Everything stays in memory: the [`Playlist`] holds the window and a few segments that have just left it. Not here:
 //! fMP4, low latency, files. With an [`Encryption`] segments leave it encrypted.
 
+mod cutter;
 mod date;
 mod encryption;
 mod playlist;
@@ -66,4 +67,8 @@ impl HlsOptions {
     fn reap_sound_after(&self) -> Duration {
         self.fragment.mul_f64(self.aof_ratio.clamp(*RATIOS.start(), *RATIOS.end()))
     }
+}
+
+fn whole_seconds_above(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

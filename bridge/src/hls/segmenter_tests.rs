@@ -1,6 +1,6 @@
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use freshet_media::Codec;
+use freshet_media::{Codec, MediaTime};
 
 use super::*;
 
