@@ -68,9 +68,9 @@ pub struct FragmentInfo {
     pub start: MediaTime,
     /// From there to the end of its last picture, or sound.
     pub duration: Duration,
-    /// Its first picture is a keyframe, or it has none.
+    /// Its first picture is a keyframe, or the stream has no pictures.
     pub is_independent: bool,
-    /// A keyframe is anywhere in it, or it has no pictures.
+    /// One of its pictures is a keyframe, or the stream has none.
     pub has_keyframe: bool,
 }
 

@@ -212,7 +212,11 @@ impl Fmp4Muxer {
     pub fn flush(&mut self, until: Option<MediaTime>, out: &mut Vec<u8>) -> Option<FragmentInfo> {
         let tracks = [&mut self.video, &mut self.audio].into_iter().flatten();
         let (runs, infos): (Vec<Run>, Vec<FragmentInfo>) = tracks.filter_map(|track| track.take_run(until)).unzip();
-        let info = *infos.first()?;
+        let mut info = *infos.first()?;
+        // Sound alone is no place to begin at, if there is a picture.
+        let lacks_picture = self.video.is_some() && runs.iter().all(|run| run.is_sound);
+        info.is_independent &= !lacks_picture;
+        info.has_keyframe &= !lacks_picture;
         let bytes: usize = runs.iter().flat_map(|run| &run.samples).map(|sample| sample.data.len()).sum();
         self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
         self.sequence = self.sequence.wrapping_add(1);

@@ -1,6 +1,31 @@
 //! A reader of fragmented MP4 for tests, written from the standard and apart from the writer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use freshet_media::{Frame, TrackConfig};
+
+use crate::flv::{Demuxer, FileItem, FileReader};
+
+/// H.264 with B-frames, 2 s of 320x180 at 30 Hz.
+pub(crate) const BFRAMES: &[u8] = include_bytes!("../../tests/data/bframes-pyramid.flv");
+
+/// The frames of a file.
+pub(crate) fn frames_of(flv: &[u8]) -> Vec<Frame> {
+    let (mut reader, mut demuxer, mut frames) = (FileReader::new(), Demuxer::new(), Vec::new());
+    reader.push(flv);
+    while let Some(item) = reader.next_item().unwrap() {
+        if let FileItem::Media(tag) = item {
+            frames.extend(demuxer.tag(&tag).unwrap());
+        }
+    }
+    frames
+}
+
+/// A configuration of H.264 of 320x180.
+pub(crate) fn avc() -> Arc<TrackConfig> {
+    Arc::clone(&frames_of(BFRAMES)[0].config)
+}
 
 /// A track of the initialization segment.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,11 +3,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use freshet_media::{Frame, TrackConfig};
 
-use super::testing::{ReadSample, boxes, read_fragments, read_init, u32_at};
+use super::testing::{BFRAMES, ReadSample, avc, boxes, frames_of, read_fragments, read_init, u32_at};
 use super::*;
-use crate::flv::{Demuxer, FileItem, FileReader};
 
-const BFRAMES: &[u8] = include_bytes!("../../tests/data/bframes-pyramid.flv");
 const AAC: [u8; 2] = [0x11, 0x90];
 /// Keyframes' headers of 320x180.
 const VP8_KEY: [u8; 10] = [0x10, 0, 0, 0x9d, 1, 0x2a, 0x40, 1, 180, 0];
@@ -19,17 +17,6 @@ fn hex(text: &str) -> Vec<u8> {
     (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[i * 2..i * 2 + 2], 16).unwrap()).collect()
 }
 
-fn frames_of(flv: &[u8]) -> Vec<Frame> {
-    let (mut reader, mut demuxer, mut frames) = (FileReader::new(), Demuxer::new(), Vec::new());
-    reader.push(flv);
-    while let Some(item) = reader.next_item().unwrap() {
-        if let FileItem::Media(tag) = item {
-            frames.extend(demuxer.tag(&tag).unwrap());
-        }
-    }
-    frames
-}
-
 fn config(codec: Codec, record: &[u8]) -> Arc<TrackConfig> {
     Arc::new(TrackConfig { codec, record: Bytes::copy_from_slice(record) })
 }
@@ -37,10 +24,6 @@ fn config(codec: Codec, record: &[u8]) -> Arc<TrackConfig> {
 fn frame(config: &Arc<TrackConfig>, dts_us: i64, is_keyframe: bool, data: &[u8]) -> Frame {
     let at = MediaTime::from_micros(dts_us);
     Frame { config: Arc::clone(config), dts: at, pts: at, is_keyframe, data: Bytes::copy_from_slice(data) }
-}
-
-fn avc() -> Arc<TrackConfig> {
-    frames_of(BFRAMES)[0].config.clone()
 }
 
 fn muxer(frames: &[&Frame]) -> Fmp4Muxer {

@@ -1,16 +1,18 @@
-//! HLS with MPEG-TS segments (RFC 8216, protocol version 3): frames in, segments and a playlist out.
+//! HLS: frames in, segments and playlists out. [`Segmenter`] makes MPEG-TS (RFC 8216, protocol version 3),
+//! [`LowLatencySegmenter`] fragmented MP4 in parts (draft-pantos-hls-rfc8216bis).
 //!
-//! A [`Segmenter`] cuts one stream by SRS's rules: a picture opens a new segment once the open one is long enough and,
-//! with `wait_keyframe`, the picture is a keyframe; sound alone is cut at a length of its own. What it adds to them: the
+//! Both cut one stream by SRS's rules: a picture opens a new segment once the open one is long enough and, with
+//! `wait_keyframe`, the picture is a keyframe; sound alone is cut at a length of its own. What they add to them: the
 //! target duration is kept (§4.3.3.1), a discontinuity is told only where there is one, numbers and counters run on
 //! over a republish, every segment carries its date, a stream that has ended says so.
 //!
-//! Everything stays in memory: the [`Playlist`] holds the window and a few segments that have just left it. Not here:
-//! fMP4, low latency, files. With an [`Encryption`] segments leave it encrypted.
+//! Everything stays in memory: the playlists hold the window and a few segments that have just left it. With an
+//! [`Encryption`] segments of MPEG-TS leave it encrypted. Not here: files.
 
 mod cutter;
 mod date;
 mod encryption;
+mod low_latency;
 mod playlist;
 mod segmenter;
 
@@ -19,6 +21,10 @@ use std::time::Duration;
 pub use date::Iso8601;
 pub(crate) use date::civil;
 pub use encryption::{Encryption, Key};
+pub use low_latency::{
+    FRAGMENT_ENDING, INIT_ENDING, INIT_PREFIX, LOW_LATENCY_SEGMENT_PREFIX, LowLatencyPlaylist, LowLatencySegmenter,
+    MEDIA_PLAYLIST, MULTIVARIANT_PLAYLIST, MediaView, PART_PREFIX, PartAnswer, Readiness,
+};
 pub use playlist::{Playlist, Segment};
 pub use segmenter::Segmenter;
 
