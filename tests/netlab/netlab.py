@@ -15,6 +15,7 @@ JSON: {"up": {...}, "down": {...}, "both": {...}}; up is client to server. Keys,
   dup      percent               reorder  percent of packets that skip the delay
   rate     kbit/s                queue    ms of queue at that rate before packets are dropped (200)
   nat      1: clients appear as SUBNET.3, as behind a router that has given them a new address
+  noudp    1: UDP is dropped, as by a strict firewall
 """
 import argparse
 import ctypes
@@ -34,7 +35,7 @@ import time
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = 0x400454CA, 1, 0x1000, 0x40000000
 libc = ctypes.CDLL(None, use_errno=True)
-DEFAULTS = dict(delay=0, jitter=0, loss=0, burst=0, dup=0, reorder=0, rate=0, queue=200, nat=0)
+DEFAULTS = dict(delay=0, jitter=0, loss=0, burst=0, dup=0, reorder=0, rate=0, queue=200, nat=0, noudp=0)
 UDP = 17
 
 
@@ -120,17 +121,18 @@ class Direction:
 
 
 class Wire:
-    def __init__(self, ns, subnet, control_port):
+    def __init__(self, ns, subnet, device, control_port):
         ip('netns', 'del', ns, check=False)
         ip('netns', 'add', ns)
-        server, client = tun('labsrv'), tun('labcli', ns)
-        ip('addr', 'add', f'{subnet}.1/24', 'dev', 'labsrv')
-        ip('link', 'set', 'labsrv', 'up')
+        server_device, client_device = f'{device}srv', f'{device}cli'
+        server, client = tun(server_device), tun(client_device, ns)
+        ip('addr', 'add', f'{subnet}.1/24', 'dev', server_device)
+        ip('link', 'set', server_device, 'up')
         ip('link', 'set', 'lo', 'up', ns=ns)
-        ip('addr', 'add', f'{subnet}.2/24', 'dev', 'labcli', ns=ns)
-        ip('link', 'set', 'labcli', 'up', ns=ns)
+        ip('addr', 'add', f'{subnet}.2/24', 'dev', client_device, ns=ns)
+        ip('link', 'set', client_device, 'up', ns=ns)
         # Browsers find their address by asking the routing table for a way to the world.
-        ip('route', 'add', 'default', 'dev', 'labcli', ns=ns)
+        ip('route', 'add', 'default', 'dev', client_device, ns=ns)
         self.ns = ns
         self.here, self.client, self.alias = (socket.inet_aton(f'{subnet}.{n}') for n in (1, 2, 3))
         self.up, self.down = Direction('up', server), Direction('down', client)
@@ -156,7 +158,7 @@ class Wire:
 
     def take(self, packet, direction):
         """Puts a packet that was read on the wire, or drops it when it is for somebody else."""
-        if packet[0] >> 4 != 4:
+        if packet[0] >> 4 != 4 or (direction.settings['noudp'] and packet[9] == UDP):
             return
         if direction is self.up and packet[16:20] == self.here:
             if self.up.settings['nat'] and packet[9] == UDP:
@@ -204,7 +206,7 @@ class Wire:
 
 
 def up(options):
-    wire = Wire(options.ns, options.subnet, options.control)
+    wire = Wire(options.ns, options.subnet, options.device, options.control)
     wire.apply(json.loads(options.set))
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -232,6 +234,7 @@ def main():
     command = commands.add_parser('up')
     command.add_argument('--ns', default='freshet')
     command.add_argument('--subnet', default='10.77.0')
+    command.add_argument('--device', default='lab', help='how the names of the two network devices begin')
     command.add_argument('--set', default='{}')
     command.set_defaults(run=up)
     command = commands.add_parser('set')

@@ -58,9 +58,12 @@ export async function blankPage() {
   return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
 
-/** Returns `{ kind, version, newPage(url), close() }`; every page has a window of its own, since hidden tabs do not paint. */
-export async function launch(kind, { flags = [], permissions = [] } = {}) {
-  const attempt = () => (kind === 'firefox' ? launchFirefox(flags) : launchChromium(flags, permissions));
+/**
+ * Returns `{ kind, version, newPage(url, script), close() }`; every page has a window of its own, since hidden tabs do not
+ * paint. `script` runs in the page before the page's own.
+ */
+export async function launch(kind, { flags = [], permissions = [], wrapper } = {}) {
+  const attempt = () => (kind === 'firefox' ? launchFirefox(flags) : launchChromium(flags, permissions, wrapper));
   try {
     return await attempt();
   } catch (error) {
@@ -69,10 +72,13 @@ export async function launch(kind, { flags = [], permissions = [] } = {}) {
   }
 }
 
-async function launchChromium(flags, permissions) {
+/** `wrapper`: `{ program, env }` that starts the browser named by PROGRAM. */
+async function launchChromium(flags, permissions, wrapper) {
   const { chromium } = await import('playwright-core');
+  const program = process.env.CHROMIUM ?? '/usr/bin/chromium';
   const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: wrapper?.program ?? program,
+    env: { ...process.env, ...wrapper?.env, PROGRAM: program },
     headless: true,
     args: [...CHROMIUM_FLAGS, ...flags],
     timeout: 30_000,
@@ -80,10 +86,11 @@ async function launchChromium(flags, permissions) {
   return {
     kind: 'chromium',
     version: browser.version(),
-    async newPage(url) {
+    async newPage(url, script) {
       const context = await browser.newContext({ permissions, viewport: { width: 1280, height: 800 }, ignoreHTTPSErrors: true });
       const page = await context.newPage();
       page.on('pageerror', error => console.error(`[page] ${error.message}`));
+      if (script) await page.addInitScript(script);
       await page.goto(url);
       return page;
     },
@@ -99,6 +106,7 @@ async function launchFirefox(flags) {
     executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
     headless: true,
     userDataDir: profile,
+    acceptInsecureCerts: true,
     args: flags,
     extraPrefsFirefox: FIREFOX_PREFS,
     timeout: 60_000,
@@ -106,8 +114,9 @@ async function launchFirefox(flags) {
   return {
     kind: 'firefox',
     version: await browser.version(),
-    async newPage(url) {
+    async newPage(url, script) {
       const page = await browser.newPage();
+      if (script) await page.evaluateOnNewDocument(script);
       await page.goto(url);
       return page;
     },

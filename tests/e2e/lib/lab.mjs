@@ -2,16 +2,21 @@
 import { execFile, spawn } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { cache, tests } from './server.mjs';
+import { SHIFT, cache, tests } from './server.mjs';
 
-const NAMESPACE = 'freshet';
+// Two runs that go side by side have a wire each.
+const NAMESPACE = `freshet${SHIFT || ''}`;
+const SUBNET = `10.77.${Math.floor(SHIFT / 100) % 256}`;
+const CONTROL = ['--control', String(28799 + SHIFT)];
 const netlab = path.join(tests, 'netlab/netlab.py');
 const python = path.join(cache, 'venv/bin/python');
-export const LAB_ADDRESS = '10.77.0.1';
+export const LAB_ADDRESS = `${SUBNET}.1`;
+/** Runs the browser named by the variable PROGRAM in the namespace. */
+export const IN_LAB = { program: path.join(tests, 'e2e/lib/in-lab.sh'), env: { LAB_NAMESPACE: NAMESPACE } };
 
 /** Starts the wire; `set` changes it, `close` takes it down. */
 export async function startLab() {
-  const wire = spawn('python3', [netlab, 'up', '--ns', NAMESPACE], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const wire = spawn('python3', [netlab, ...CONTROL, 'up', '--ns', NAMESPACE, '--subnet', SUBNET, '--device', `lab${SHIFT || ''}`], { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((done, fail) => {
     wire.stdout.once('data', done);
     wire.once('exit', code => fail(new Error(`netlab ended with ${code}: it needs root, /dev/net/tun and iproute2`)));
@@ -19,7 +24,7 @@ export async function startLab() {
   wire.removeAllListeners('exit');
   const ended = new Promise(done => wire.once('exit', done));
   return {
-    set: settings => promisify(execFile)('python3', [netlab, 'set', JSON.stringify(settings)]),
+    set: settings => promisify(execFile)('python3', [netlab, ...CONTROL, 'set', JSON.stringify(settings)]),
     async close() {
       wire.kill('SIGTERM');
       await ended;
@@ -43,7 +48,7 @@ export async function endClients() {
   await Promise.all(ended);
 }
 
-export const CLEAN = { both: { delay: 0, jitter: 0, loss: 0, burst: 0, dup: 0, reorder: 0, rate: 0, queue: 200, nat: 0 } };
+export const CLEAN = { both: { delay: 0, jitter: 0, loss: 0, burst: 0, dup: 0, reorder: 0, rate: 0, queue: 200, nat: 0, noudp: 0 } };
 
 /** Runs `exchange(plan)` in the namespace. `onStep` hears how far it is. */
 export function exchangeInLab(plan, onStep = () => {}) {

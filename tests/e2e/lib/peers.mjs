@@ -23,14 +23,15 @@ export class Browsers {
   #blank = null;
   #pages = new Set();
 
-  /** `flags`: of Chromium. At loopback it needs to be told to use loopback. */
-  constructor(flags = [LOOPBACK]) {
+  /** `flags`: of Chromium. At loopback it needs to be told to use loopback. `wrapper`: what starts Chromium, if not we. */
+  constructor(flags = [LOOPBACK], wrapper = undefined) {
     this.flags = flags;
+    this.wrapper = wrapper;
   }
 
   async browser(kind) {
     if (!this.#open.has(kind)) {
-      this.#open.set(kind, await launch(kind, { flags: kind === 'chromium' ? this.flags : [], permissions: ['camera', 'microphone'] }));
+      this.#open.set(kind, await launch(kind, { flags: kind === 'chromium' ? this.flags : [], permissions: ['camera', 'microphone'], wrapper: this.wrapper }));
     }
     return this.#open.get(kind);
   }
@@ -40,9 +41,9 @@ export class Browsers {
     return this.page(kind, this.#blank.url);
   }
 
-  /** Opens any page. */
-  async page(kind, url) {
-    const page = await (await this.browser(kind)).newPage(url);
+  /** Opens any page; `script` runs before the page's own. */
+  async page(kind, url, script) {
+    const page = await (await this.browser(kind)).newPage(url, script);
     this.#pages.add(page);
     return page;
   }
