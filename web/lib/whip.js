@@ -10,13 +10,17 @@ import { withStereoOpus } from './sdpfrag.js';
 export { SessionError };
 
 /**
- * @typedef {import('./session.js').SessionOptions & {codec?: string, maxBitrate?: number}} WhipOptions
- *   codec: name as in the media type ("H264"); maxBitrate: of the video, bit/s
+ * @typedef {import('./session.js').SessionOptions & {codec?: string, maxBitrate?: number, reserve?: TrackKind[]}} WhipOptions
+ *   codec: name as in the media type ("H264"); maxBitrate: of the video, bit/s; reserve: kinds that are negotiated even
+ *   without a track, since WHIP cannot negotiate again when one is added later
  */
+
+/** @typedef {'audio' | 'video'} TrackKind */
 
 export class WhipClient extends Session {
   #codec;
   #maxBitrate;
+  #reserve;
   #stream = new MediaStream();
 
   /** @param {WhipOptions} options */
@@ -24,6 +28,7 @@ export class WhipClient extends Session {
     super(options);
     this.#codec = options.codec ?? '';
     this.#maxBitrate = options.maxBitrate ?? 0;
+    this.#reserve = options.reserve ?? [];
   }
 
   /** @param {MediaStream} stream */
@@ -34,17 +39,21 @@ export class WhipClient extends Session {
 
   /** Swaps camera or microphone without a new session. @param {MediaStreamTrack} track */
   async replaceTrack(track) {
-    const old = this.#stream.getTracks().find((t) => t.kind === track.kind);
-    if (old) this.#stream.removeTrack(old);
-    this.#stream.addTrack(track);
-    const sender = this.pc?.getTransceivers().find((t) => t.receiver.track.kind === track.kind)?.sender;
+    await this.setTrack(/** @type {TrackKind} */ (track.kind), track);
+  }
+
+  /** Sends that track, or nothing, from now on. @param {TrackKind} kind @param {MediaStreamTrack | null} track */
+  async setTrack(kind, track) {
+    for (const old of this.#stream.getTracks()) if (old.kind === kind) this.#stream.removeTrack(old);
+    if (track) this.#stream.addTrack(track);
+    const sender = this.pc?.getTransceivers().find((t) => t.receiver.track.kind === kind)?.sender;
     await sender?.replaceTrack(track);
   }
 
   /** @param {number} bitsPerSecond  0: leave it to the browser */
   async setMaxBitrate(bitsPerSecond) {
     this.#maxBitrate = bitsPerSecond;
-    const sender = this.pc?.getSenders().find((s) => s.track?.kind === 'video');
+    const sender = this.pc?.getTransceivers().find((t) => t.receiver.track.kind === 'video')?.sender;
     const parameters = sender?.getParameters();
     if (!sender || !parameters?.encodings?.length) return;
     if (bitsPerSecond) parameters.encodings[0].maxBitrate = bitsPerSecond;
@@ -55,13 +64,20 @@ export class WhipClient extends Session {
   /** @override @param {RTCPeerConnection} pc */
   prepare(pc) {
     // Audio first: the order players and recorders expect.
-    for (const track of [...this.#stream.getAudioTracks(), ...this.#stream.getVideoTracks()]) {
-      const transceiver = pc.addTransceiver(track, {
+    this.#offerKind(pc, 'audio', this.#stream.getAudioTracks());
+    this.#offerKind(pc, 'video', this.#stream.getVideoTracks());
+  }
+
+  /** @param {RTCPeerConnection} pc @param {TrackKind} kind @param {MediaStreamTrack[]} tracks */
+  #offerKind(pc, kind, tracks) {
+    const isReserved = tracks.length === 0 && this.#reserve.includes(kind);
+    for (const media of isReserved ? [kind] : tracks) {
+      const transceiver = pc.addTransceiver(media, {
         direction: 'sendonly',
         streams: [this.#stream],
-        sendEncodings: track.kind === 'video' && this.#maxBitrate ? [{ maxBitrate: this.#maxBitrate }] : undefined,
+        sendEncodings: kind === 'video' && this.#maxBitrate ? [{ maxBitrate: this.#maxBitrate }] : undefined,
       });
-      if (track.kind === 'video' && this.#codec) preferCodec(transceiver, this.#codec);
+      if (kind === 'video' && this.#codec) preferCodec(transceiver, this.#codec);
     }
   }
 
