@@ -27,6 +27,7 @@ pub(super) fn routes() -> Routes {
     let publish = get(async |headers: HeaderMap, uri: Uri| page("publish.html", &headers, &uri));
     let play = get(async |headers: HeaderMap, uri: Uri| page("play.html", &headers, &uri));
     let sdk = get(async |headers: HeaderMap, uri: Uri| page("srs.sdk.js", &headers, &uri));
+    let call = get(async |headers: HeaderMap, uri: Uri| page("call.html", &headers, &uri));
     Router::new()
         .route("/", index)
         .route("/publish", publish.clone())
@@ -35,6 +36,15 @@ pub(super) fn routes() -> Routes {
         .route("/play", play.clone())
         .route("/play/", play.clone())
         .route("/play/{*stream}", play)
+        .route("/call", call.clone())
+        .route("/call/", call.clone())
+        .route("/call/{room}", call.clone())
+        .route("/room", call.clone())
+        .route("/room/", call.clone())
+        .route("/room/{room}", call.clone())
+        // Where SRS has its demonstrations of calls and rooms.
+        .route("/demos/one2one.html", call.clone())
+        .route("/demos/room.html", call)
         .route("/web/{*path}", get(asset))
         // Where pages written for SRS look for its SDK.
         .route("/players/js/srs.sdk.js", sdk.clone())
