@@ -19,6 +19,7 @@ import './groups/signaling.mjs';
 import './groups/pages.mjs';
 import './groups/srs-sdk.mjs';
 import './groups/watch.mjs';
+import './groups/call.mjs';
 import './groups/clients.mjs';
 import './groups/network.mjs';
 import './groups/hostile.mjs';

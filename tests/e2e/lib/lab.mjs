@@ -65,6 +65,20 @@ export function exchangeInLab(plan, onStep = () => {}) {
   });
 }
 
+/**
+ * Somebody in Firefox opens that call in the namespace and stays in it. Resolves once they see somebody else: `{ seen, leave }`.
+ */
+export async function callInLab(url) {
+  const script = path.join(tests, 'e2e/lib/lab-caller.mjs');
+  const child = start('ip', ['netns', 'exec', NAMESPACE, process.execPath, script], ['ignore', 'inherit', 'inherit', 'ipc']);
+  const seen = await new Promise((done, fail) => {
+    child.on('message', ({ result, error }) => (result ? done(result) : fail(new Error(error))));
+    child.on('exit', code => fail(new Error(`Firefox's page ended with ${code}`)));
+    child.send({ url });
+  });
+  return { seen, leave: () => child.disconnect() };
+}
+
 /** Runs a Python or node client in the namespace and parses the JSON that it prints last. */
 export function runInLab(script, ...words) {
   const program = script.endsWith('.py') ? python : process.execPath;
