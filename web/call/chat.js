@@ -60,7 +60,7 @@ export class Chat extends EventTarget {
 
   /** @param {string} from  empty: the page itself @param {string} text @param {boolean} [isOwn] */
   add(from, text, isOwn = false) {
-    const line = document.createElement('li');
+    const line = document.createElement('p');
     line.classList.toggle('own', isOwn);
     if (from) line.append(part('strong', from), ' ');
     else line.classList.add('system');

@@ -107,7 +107,7 @@ export class LocalMedia extends EventTarget {
         this.#keep('microphone', stream.getAudioTracks()[0]);
         return;
       } catch (error) {
-        if (isRefusal(error)) {
+        if (isRefusal(error) && !(await isGranted('microphone'))) {
           this.cameraOn = false;
           this.microphoneOn = false;
           this.#tell('both', error);
@@ -205,4 +205,10 @@ export class LocalMedia extends EventTarget {
 /** @param {unknown} error */
 function isRefusal(error) {
   return error instanceof DOMException && (error.name === 'NotAllowedError' || error.name === 'SecurityError');
+}
+
+/** Whether the person has allowed it before, so that trying brings up no second question. @param {string} name */
+async function isGranted(name) {
+  const permission = await navigator.permissions?.query({ name: /** @type {PermissionName} */ (name) }).catch(() => null);
+  return permission?.state === 'granted';
 }

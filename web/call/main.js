@@ -12,6 +12,7 @@ import { recall, remember, rememberSeat, wasReloadedIn } from './memory.js';
 import { Sound } from './sound.js';
 import { connectSwitches } from './switches.js';
 import { deviceTrouble, insecure, mediaTrouble, signalingLost, signalingTrouble } from './trouble.js';
+import { stayAwake } from './wake.js';
 
 /** @typedef {'lobby' | 'meeting' | 'left'} View */
 
@@ -20,6 +21,8 @@ const WORDS = {
   call: { title: 'Call', about: 'For two. Whoever opens the link is in it with you.' },
   room: { title: 'Room', about: 'For several people. Whoever opens the link is in it with you.' },
 };
+
+const MAX_NAME_BYTES = 64;
 
 const room = roomFromAddress();
 const local = new LocalMedia(CAMERA_SIZE[kind]);
@@ -74,9 +77,11 @@ async function enterLobby() {
 
 async function join() {
   const mine = ++turn;
+  meeting?.leave();
+  meeting = null;
   void signaling?.leave();
   hideFailure();
-  display.value ||= `Guest ${Math.floor(1000 + Math.random() * 9000)}`;
+  display.value = fitting(display.value) || `Guest ${Math.floor(1000 + Math.random() * 9000)}`;
   remember({ name: display.value });
   status('connecting', 'Joining…');
   performance.mark('call-join');
@@ -143,6 +148,7 @@ function enterMeeting(joined) {
   meeting.addEventListener('picture', measureFirstPicture);
   meeting.addEventListener('trouble', (event) => showMedia(detail(event)));
   meeting.addEventListener('recovered', hidePassing);
+  stayAwake(true);
   showPeople();
   element('toggle-microphone').focus();
 }
@@ -159,6 +165,7 @@ function leave() {
   meeting = null;
   signaling = null;
   rememberSeat('');
+  stayAwake(false);
   void local.close();
   chat.close();
   chat.clear();
@@ -181,6 +188,13 @@ function showPeople() {
   arrange();
   element('invite').hidden = others.length > 0;
   if (signaling?.state === 'joined') status('live', others.length === 0 ? 'Nobody else yet' : kind === 'call' ? 'In the call' : `${others.length + 1} people`);
+}
+
+/** The protocol bounds names in bytes. @param {string} name */
+function fitting(name) {
+  let fits = name.trim();
+  while (new TextEncoder().encode(fits).length > MAX_NAME_BYTES) fits = [...fits].slice(0, -1).join('');
+  return fits;
 }
 
 /** From the click on Join to somebody's first frame. */

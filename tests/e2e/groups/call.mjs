@@ -2,6 +2,7 @@
 // who sees and hears whom can be told.
 import assert from 'node:assert/strict';
 import path from 'node:path';
+import { assertAccessible } from '../lib/axe.mjs';
 import { CAST, arrive, company, enter, firstPictureMs, isNear, isWhole, join, sees, showsScreen } from '../lib/callers.mjs';
 import { CLEAN, IN_LAB, LAB_ADDRESS, callInLab, endClients, startLab } from '../lib/lab.mjs';
 import { Browsers, sleep, until } from '../lib/peers.mjs';
@@ -148,6 +149,44 @@ group('call', setup, [
     await sees(bob, 'Bob sees and hears Amy again', 20_000, company('Amy'));
     await until('the notice has gone', 5000, async () => !(await amy.isVisible('#failure')));
     return `both back ${((Date.now() - died) / 1000).toFixed(1)} s after the kill`;
+  }),
+  test('the pages are accessible, light and dark, wide and narrow, and by keyboard alone', 60, async ({ browsers, url }) => {
+    const amy = await arrive(browsers, url('/room/access'), 'Amy', { as: 'Amy Archer' });
+    const lesser = [await assertAccessible(amy, 'preview')];
+    const bob = await arrive(browsers, url('/room/access'), 'Bob', { as: 'Bob Baker', fail: { microphone: 'NotFoundError', camera: 'NotFoundError' } });
+    await bob.setViewportSize({ width: 390, height: 844 });
+    await bob.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' });
+    lesser.push(await assertAccessible(bob, 'preview with a failure, narrow and dark'));
+    assert.ok(await bob.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing reaches out of a narrow window');
+    await shot(bob, 'call-preview-390');
+    await bob.click('#dismiss');
+    await join(bob);
+    // Amy uses no mouse: Enter in the name field joins; the focus is then on the first of her switches.
+    await amy.focus('#display');
+    await amy.keyboard.press('Enter');
+    await amy.waitForSelector('#toggle-microphone:focus');
+    await amy.keyboard.press('Space');
+    await sees(bob, 'Amy has muted herself', 8000, tiles => others(tiles)[0]?.isMuted);
+    await until('a screen reader hears who is here', 4000, async () => /Amy Archer is here/.test(await bob.innerText('#announcer')));
+    for (let i = 0; i < 3; i++) await amy.keyboard.press('Tab');
+    await amy.keyboard.press('Enter');
+    await amy.waitForSelector('#chat-text:focus');
+    await amy.keyboard.type('Hello');
+    await amy.keyboard.press('Enter');
+    lesser.push(await assertAccessible(amy, 'meeting with chat'));
+    await amy.keyboard.press('Escape');
+    await amy.waitForSelector('#toggle-chat:focus');
+    await bob.evaluate(() => document.querySelector('.tile .quality summary').click());
+    lesser.push(await assertAccessible(bob, 'meeting with figures, narrow and dark'));
+    assert.ok(await bob.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing reaches out of a narrow window');
+    await shot(bob, 'room-390');
+    await amy.click('#open-devices');
+    lesser.push(await assertAccessible(amy, 'devices'));
+    await amy.keyboard.press('Escape');
+    await amy.click('#leave');
+    await amy.waitForSelector('#left-title:focus');
+    lesser.push(await assertAccessible(amy, 'after leaving'));
+    return lesser.filter(Boolean).join(' | ') || 'axe finds nothing at all';
   }),
   test("SRS's addresses and parameters", 30, async ({ browsers, url, server }) => {
     const amy = await browsers.page('chromium', url('/demos/one2one.html?room=srs&display=Amy&autostart=true'));
