@@ -236,19 +236,19 @@ group('call over a bad network', labSetup, [
     await until('the page names the path', 5000, async () => /^TCP/.test(await path()));
     return path();
   }),
-  test('a network that is gone for 5 s: signalling and media come back by themselves', 60, async ({ lab, browsers, url }) => {
+  test('a network that is gone for 5 s and then another one: signalling and media come back by themselves', 60, async ({ lab, browsers, url }) => {
     const amy = await enter(browsers, url('/call/gap'), 'Amy');
     const bob = await enter(browsers, url('/call/gap'), 'Bob');
     await sees(bob, 'Bob sees and hears Amy', 10_000, company('Amy'));
     await lab.set({ both: { loss: 100 } });
     await sleep(5000);
-    await lab.set(CLEAN);
+    await lab.set({ ...CLEAN, up: { nat: 1 } });
     const back = Date.now();
     await sees(bob, 'Bob sees and hears Amy again', 15_000, tiles => company('Amy')(tiles) && others(tiles)[0].grade === 'good');
     await sees(amy, 'Amy sees and hears Bob again', 15_000, tiles => company('Bob')(tiles) && others(tiles)[0].grade === 'good');
     return `${((Date.now() - back) / 1000).toFixed(1)} s after the network`;
   }),
-  test('Firefox and Chromium', 60, async ({ browsers, url }) => {
+  test('Firefox and Chromium', 60, async ({ browsers, url, server }) => {
     const amy = await enter(browsers, url('/call/fox'), 'Amy');
     const bob = await callInLab(url('/call/fox?display=Bob'));
     assert.ok(isNear(bob.seen.colour, CAST.Amy.colour), `Firefox shows ${bob.seen.colour}`);
@@ -256,6 +256,7 @@ group('call over a bad network', labSetup, [
     const [, before] = await sees(amy, 'Amy has a picture of Bob', 10_000, tiles => others(tiles).length === 1 && others(tiles)[0].frames > 3);
     await sees(amy, 'it moves', 5000, tiles => others(tiles)[0].frames > before.frames + 15);
     bob.leave();
-    await sees(amy, 'Firefox has left', 5000, tiles => others(tiles).length === 0);
+    await sees(amy, 'Bob has gone with his tab', 5000, tiles => others(tiles).length === 0);
+    await until("Firefox's sessions have gone", 3000, async () => (await server.api('/api/v1/clients/?count=100')).clients.length === 1);
   }),
 ]);

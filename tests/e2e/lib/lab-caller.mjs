@@ -20,6 +20,7 @@ process.once('message', async ({ url }) => {
     await until('it moves', 5000, async () => (await look()).at > first.at + 1);
     process.send({ result: await look() });
     await new Promise(done => process.once('disconnect', done));
+    await page.close();
   } catch (error) {
     process.send({ error: error.message });
   } finally {
