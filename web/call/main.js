@@ -240,7 +240,7 @@ function showDevice(trouble) {
 
 /** @param {import('./meeting.js').MediaTrouble} trouble */
 function showMedia({ whose, error, isPassing }) {
-  showDiagnosis(mediaTrouble(error, whose ? `The stream of ${whose}` : 'Your own stream'), isPassing);
+  showDiagnosis(mediaTrouble(error, whose), isPassing);
 }
 
 /** What passes by itself is taken away again; what the person has to do something about stays. */

@@ -33,10 +33,10 @@ export function insecure(httpsPort) {
   return { ...diagnosis, remedy: `${httpsPort ? diagnosis.remedy : 'Open it over HTTPS, or as http://localhost on the server itself.'} Here you can only watch and listen.` };
 }
 
-/** Why one's own or somebody's media does not flow. @param {unknown} error @param {string} whose @returns {Diagnosis} */
+/** Why media does not flow. @param {unknown} error @param {string} whose  a name, empty for one's own @returns {Diagnosis} */
 export function mediaTrouble(error, whose) {
-  const diagnosis = diagnose(error, { stream: whose });
-  return { ...diagnosis, what: `${whose}: ${diagnosis.what}` };
+  const diagnosis = diagnose(error, { stream: whose ? `the stream of ${whose}` : 'your stream' });
+  return { ...diagnosis, what: `${whose ? `${whose} cannot be played.` : 'The others do not see or hear you.'} ${diagnosis.what}` };
 }
 
 /** The server's refusals of signalling. @type {Record<string, (room: string) => Omit<Diagnosis, 'kind'>>} */

@@ -248,6 +248,14 @@ group('call over a bad network', labSetup, [
     await sees(amy, 'Amy sees and hears Bob again', 15_000, tiles => company('Bob')(tiles) && others(tiles)[0].grade === 'good');
     return `${((Date.now() - back) / 1000).toFixed(1)} s after the network`;
   }),
+  test('over plain HTTP the page says why there is no camera, leads to HTTPS, and watches', 30, async ({ browsers, server, url }) => {
+    await enter(browsers, url('/room/plain'), 'Amy');
+    const bob = await arrive(browsers, `${server.base}/room/plain`, 'Bob');
+    assert.match(await told(bob, 'insecure-context'), /plain HTTP.*watch and listen/s);
+    assert.match(await bob.getAttribute('#failure-link', 'href'), new RegExp(`^${server.secure}/room/plain`));
+    await join(bob);
+    await sees(bob, 'Bob sees and hears Amy', 10_000, company('Amy'));
+  }),
   test('Firefox and Chromium', 60, async ({ browsers, url, server }) => {
     const amy = await enter(browsers, url('/call/fox'), 'Amy');
     const bob = await callInLab(url('/call/fox?display=Bob'));
