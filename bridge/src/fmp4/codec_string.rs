@@ -1,7 +1,7 @@
 //! Codecs in the words of RFC 6381, as `CODECS` of playlists and `MediaSource.isTypeSupported` want them.
 
-use freshet_media::AacConfig;
 use freshet_media::h264::AvcConfig;
+use freshet_media::{AacConfig, Mp3Header};
 
 /// ISO/IEC 14496-15 §E: profile, constraints and level in hexadecimal digits.
 pub(super) fn avc(config: &AvcConfig) -> String {
@@ -55,4 +55,14 @@ pub(super) fn aac(config: &AacConfig) -> String {
         _ => config.object_type,
     };
     format!("mp4a.40.{object_type}")
+}
+
+/// RFC 6381 §3.3: the object type alone, which is what `esds` says.
+pub(super) fn mp3(header: &Mp3Header) -> String {
+    format!("mp4a.{:02X}", mp3_object_type(header))
+}
+
+/// MPEG-1 audio, or MPEG-2 audio.
+pub(super) fn mp3_object_type(header: &Mp3Header) -> u8 {
+    if header.is_mpeg1 { 0x6b } else { 0x69 }
 }

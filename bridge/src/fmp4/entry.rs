@@ -3,6 +3,7 @@
 use freshet_media::{Codec, OpusHead};
 
 use super::boxes::{write_box, write_full_box};
+use super::codec_string::mp3_object_type;
 use super::track::{Fmp4Track, Shape};
 
 /// Writes a track's sample entry.
@@ -29,8 +30,7 @@ pub(super) fn write(out: &mut Vec<u8>, track: &Fmp4Track) {
             write_elementary(out, AAC, &config.record);
         }),
         Shape::Mp3(header) => write_sound(out, b"mp4a", header.channels, header.sample_rate, |out| {
-            // MPEG-1 audio, and MPEG-2 audio.
-            write_elementary(out, if header.is_mpeg1 { 0x6b } else { 0x69 }, &[]);
+            write_elementary(out, mp3_object_type(header), &[]);
         }),
         Shape::Opus(head) => write_sound(out, b"Opus", head.channels, track.clock_hz, |out| write_opus(out, head)),
     }

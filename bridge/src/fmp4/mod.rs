@@ -31,6 +31,9 @@ pub enum Fmp4Error {
     /// There is no place for the codec.
     #[error("{0} cannot be carried in MP4; H.264, H.265, AV1, VP8, VP9, AAC, Opus and MP3 can")]
     Codec(Codec),
+    /// There is a place for it, but no player that matters to whoever asks.
+    #[error("no browser plays {0} in fragmented MP4")]
+    NotPlayed(Codec),
     /// Its decoder configuration is not understood.
     #[error("the decoder configuration of {codec} cannot be used: {reason}")]
     Config {

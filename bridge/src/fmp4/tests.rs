@@ -63,8 +63,8 @@ fn each_codec_is_announced_in_its_own_way() {
         (Codec::Opus, &opus, &[0x78], "opus", b"Opus", b"dOps", Some(dops.clone()), 48_000),
         (Codec::Opus, &opus[8..], &[0x78], "opus", b"Opus", b"dOps", Some(dops.clone()), 48_000),
         (Codec::Opus, &[], &[0x78], "opus", b"Opus", b"dOps", Some(dops), 48_000),
-        (Codec::Mp3, &[], &MP3_FRAME, "mp4a.40.34", b"mp4a", b"esds", None, 44_100),
-        (Codec::Mp3, &[], &[0xff, 0xf3, 0x48, 0xc4], "mp4a.40.34", b"mp4a", b"esds", None, 16_000),
+        (Codec::Mp3, &[], &MP3_FRAME, "mp4a.6B", b"mp4a", b"esds", None, 44_100),
+        (Codec::Mp3, &[], &[0xff, 0xf3, 0x48, 0xc4], "mp4a.69", b"mp4a", b"esds", None, 16_000),
     ];
     for (codec, record, data, name, entry, inner, payload, clock_hz) in cases {
         let frame = frame(&config(codec, record), 0, true, data);

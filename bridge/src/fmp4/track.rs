@@ -139,7 +139,7 @@ impl Shape {
             }
             Codec::Mp3 => {
                 let header = frame.and_then(Mp3Header::parse).ok_or(elsewhere)?;
-                Ok((Shape::Mp3(header), "mp4a.40.34".to_owned()))
+                Ok((Shape::Mp3(header), codec_string::mp3(&header)))
             }
             other => Err(Fmp4Error::Codec(other)),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use freshet_media::{Frame, MediaKind, MediaTime};
+use freshet_media::{Codec, Frame, MediaKind, MediaTime};
 use tracing::debug;
 
 use super::playlist::{LowLatencyPlaylist, Rendition, Segment};
@@ -148,6 +148,10 @@ impl SegmentWriter for LowLatencyWriter {
     type Error = Fmp4Error;
 
     fn track(frame: &Frame) -> Result<Option<Fmp4Track>, Fmp4Error> {
+        // Chromium's media source extensions refuse MP3 in MP4, and the picture with it.
+        if frame.config.codec == Codec::Mp3 {
+            return Err(Fmp4Error::NotPlayed(Codec::Mp3));
+        }
         match Fmp4Track::new(frame) {
             Ok(track) => Ok(Some(track)),
             Err(Fmp4Error::NotInThisFrame(_)) => Ok(None),
