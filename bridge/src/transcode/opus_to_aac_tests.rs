@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::*;
+use crate::testing::cpu_seconds;
 
 const PACKET: usize = 960;
 
@@ -206,11 +207,4 @@ fn opus_to_aac_speed() {
         let took = cpu_seconds() - begun;
         eprintln!("{what}: {} frames in {took:.3} s: {:.0} streams a core", frames.len(), 30.0 / took);
     }
-}
-
-/// What this thread has used, which neighbours on the machine change less than the time that passes.
-fn cpu_seconds() -> f64 {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds: Option<f64> = schedstat.split(' ').next().and_then(|first| first.parse().ok());
-    nanoseconds.unwrap_or_default() / 1e9
 }

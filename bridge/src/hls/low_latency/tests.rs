@@ -493,7 +493,7 @@ fn segmenting_speed() {
     frames.sort_by_key(|frame| frame.dts);
     let mut ts = Segmenter::new(HlsOptions::default(), 0);
     let mut parts = new_segmenter(2.0, 200);
-    let mut measure = |what: &str, push: &mut dyn FnMut(Frame)| {
+    let measure = |what: &str, push: &mut dyn FnMut(Frame)| {
         let begun = cpu_seconds();
         frames.iter().for_each(|frame| push(frame.clone()));
         let took = cpu_seconds() - begun;
