@@ -139,6 +139,15 @@ struct Open {
     newest: MediaTime,
     /// Where its last frame ends, by the distance of frames.
     end: MediaTime,
+    /// Where its last picture ends.
+    picture_end: Option<MediaTime>,
+}
+
+impl Open {
+    /// Where it ends if nothing follows: with the picture, as all other segments do, unless that has stood still.
+    fn own_end(&self) -> MediaTime {
+        self.picture_end.filter(|end| self.end.since(*end) <= MAX_HOLE).unwrap_or(self.end)
+    }
 }
 
 /// What the last segment announced.
@@ -394,6 +403,7 @@ impl<W: SegmentWriter> Cutter<W> {
             picture: None,
             newest: frame.dts,
             end: frame.dts,
+            picture_end: None,
         });
         self.announced = wanted;
         self.is_fresh = false;
@@ -424,6 +434,7 @@ impl<W: SegmentWriter> Cutter<W> {
         if is_picture {
             open.is_independent &= open.picture.is_some() || frame.is_keyframe;
             open.picture = Some(frame.dts);
+            open.picture_end = Some(frame.dts + interval);
         }
         Ok(())
     }
@@ -433,7 +444,7 @@ impl<W: SegmentWriter> Cutter<W> {
         let Some(open) = self.open.take() else { return };
         let longest = self.longest().saturating_add(Duration::from_millis(99));
         let next = next.filter(|next| next.dts.since(open.newest) <= MAX_HOLE && next.dts.since(open.start) <= longest);
-        let end = next.map_or(open.end, |next| next.dts);
+        let end = next.map_or(open.own_end(), |next| next.dts);
         let duration = end.since(open.start).min(longest);
         if duration < MIN_SEGMENT && self.writer.discard() {
             self.owes_discontinuity |= open.is_discontinuous;
