@@ -11,8 +11,10 @@ import { diagnose } from './lib/diagnose.js';
  * @property {string[]} [candidates]
  * @property {number} [https_port]
  * @property {number} [rtmp_port]
+ * @property {string[]} [pages]  origins of these pages for other machines
  * @property {boolean} [http_flv]
  * @property {boolean} [hls]
+ * @property {boolean} [rooms]  calls and rooms
  * @property {boolean} [ll_hls]  HLS of fragmented MP4, under /hls/
  */
 

@@ -15,7 +15,16 @@ element('open', HTMLFormElement).addEventListener('submit', (event) => {
   const watch = event.submitter?.id === 'watch';
   location.href = pageAddress(watch ? 'play' : 'publish', stream.value);
 });
+const room = element('room', HTMLInputElement);
+room.value = randomName();
+element('meet', HTMLFormElement).addEventListener('submit', (event) => {
+  event.preventDefault();
+  const kind = event.submitter?.id === 'meeting' ? 'room' : 'call';
+  location.href = new URL(`/${kind}/${encodeURIComponent(room.value.trim())}`, location.href).href;
+});
 stream.addEventListener('input', showAddresses);
+const phoneAddress = element('phone-address', HTMLSelectElement);
+phoneAddress.addEventListener('change', showCode);
 for (const button of document.querySelectorAll('button[data-copy]')) {
   const target = element(/** @type {HTMLElement} */ (button).dataset.copy ?? '');
   copyOnClick(/** @type {HTMLElement} */ (button), () => target.textContent ?? '');
@@ -44,6 +53,8 @@ async function showServer() {
   hasFlv = Boolean(info.http_flv);
   hasHls = Boolean(info.hls);
   showAddresses();
+  element('meet').hidden = info.rooms === false;
+  showPhone(info.pages ?? []);
   if (info.version) setText(element('version'), `Freshet ${info.version}`);
   if (!isSecureContext) {
     element('insecure').hidden = false;
@@ -51,6 +62,32 @@ async function showServer() {
     if (info.https_port) link.href = secureAddress(info.https_port);
     else link.replaceWith(link.textContent ?? '');
   }
+}
+
+/** Addresses for phones: the one this page was opened at where others can use it, and those of the server's networks. @param {string[]} pages */
+function showPhone(pages) {
+  const isLocal = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+  const origins = [...new Set([...(isSecureContext && !isLocal ? [location.origin] : []), ...pages])];
+  element('phone').hidden = origins.length === 0;
+  if (!origins.length) return;
+  phoneAddress.replaceChildren(...origins.map((origin) => new Option(origin.replace(/^https?:\/\//, ''), `${origin}/`)));
+  showCode();
+}
+
+function showCode() {
+  const qr = element('qr', HTMLImageElement);
+  const url = new URL(phoneAddress.value);
+  qr.src = `/api/v1/freshet/qr.svg?${new URLSearchParams({ url: url.href })}`;
+  qr.alt = `QR code of ${url.href}`;
+  // An address instead of a name can have no certificate that phones know.
+  element('phone-warning').hidden = url.protocol !== 'https:' || !/^(\[|[\d.]+$)/.test(url.hostname);
+}
+
+/** Nobody guesses it, and two people can read it to each other. */
+function randomName() {
+  const letters = 'abcdefghjkmnpqrstuvwxyz';
+  const drawn = [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => letters[byte % letters.length]).join('');
+  return drawn.replace(/(...)(?=.)/g, '$1-');
 }
 
 async function refresh() {

@@ -2,12 +2,17 @@
 import assert from 'node:assert/strict';
 import https from 'node:https';
 import path from 'node:path';
+import jsQR from 'jsqr';
+import { assertAccessible } from '../lib/axe.mjs';
 import { Browsers, sleep, until } from '../lib/peers.mjs';
 import { cache, startServer } from '../lib/server.mjs';
 import { group, test } from '../lib/suite.mjs';
 
+const ELSEWHERE = '192.0.2.7';
+
 async function setup(cleanup) {
-  const server = await startServer();
+  // The second address is nobody's: pages for phones are told of it.
+  const server = await startServer({ candidates: ['127.0.0.1', ELSEWHERE] });
   cleanup(() => server.stop());
   const browsers = new Browsers();
   cleanup(() => browsers.close());
@@ -37,6 +42,19 @@ async function assertRuns(page) {
   assert.ok(after.width > 0 && after.at > before.at + 1, `video: ${JSON.stringify(after)}`);
   assert.ok(after.frames > before.frames + 20, `${after.frames - before.frames} frames in 2 s`);
   return after;
+}
+
+/** What a phone's camera would read off an image of the page. */
+async function readCode(page, selector) {
+  const pixels = await page.evaluate(async selector => {
+    const image = document.querySelector(selector);
+    await image.decode();
+    const side = 400;
+    const context = Object.assign(document.createElement('canvas'), { width: side, height: side }).getContext('2d');
+    context.drawImage(image, 0, 0, side, side);
+    return { side, data: [...context.getImageData(0, 0, side, side).data] };
+  }, selector);
+  return jsQR(Uint8ClampedArray.from(pixels.data), pixels.side, pixels.side)?.data;
 }
 
 group('pages', setup, [
@@ -96,5 +114,44 @@ group('pages', setup, [
     });
     assert.equal(status, 200);
     assert.equal((await fetch(`${server.secure.replace('https', 'http')}/healthz`)).status, 200);
+  }),
+  test('the start page: what is live, a call, a room, and a code that leads a phone to the HTTPS address', 60, async ({ open, server, errors }) => {
+    const publish = await open('/publish?stream=live/start&source=test&autostart=true');
+    await live(publish);
+    const page = await open('/');
+    await until('the stream is listed', 5000, () => page.evaluate(() => [...document.querySelectorAll('#streams a')].some(link => link.href.endsWith('/play/live/start'))));
+    const address = `https://${ELSEWHERE}:${new URL(server.secure).port}/`;
+    await page.waitForSelector('#phone:not([hidden]) img[src]');
+    assert.equal(await readCode(page, '#qr'), address);
+    const refused = await fetch(`${server.base}/api/v1/freshet/qr.svg?url=https://example.org/`);
+    assert.equal(refused.status, 400);
+    await page.fill('#room', 'tea');
+    for (const [button, path] of [['#call', '/call/tea'], ['#meeting', '/room/tea']]) {
+      const [request] = await Promise.all([page.waitForRequest(request => request.isNavigationRequest()), page.click(button)]);
+      assert.equal(new URL(request.url()).pathname, path);
+      await page.goBack();
+      await page.fill('#room', 'tea');
+    }
+    // The pages of calls are another group's business.
+    errors.splice(0);
+  }),
+  test('axe finds nothing serious, and nothing is wider than a phone', 60, async ({ open }) => {
+    const publish = await open('/publish?stream=live/axe&source=test&autostart=true');
+    await live(publish);
+    const play = await open('/play/live/axe');
+    await live(play);
+    const lesser = [];
+    for (const [name, page] of [['start', await open('/')], ['publish', await open('/publish')], ['publishing', publish], ['play', play], ['waiting', await open('/play/live/nobody')]]) {
+      for (const colorScheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme });
+        lesser.push(await assertAccessible(page, `${name}, ${colorScheme}`));
+      }
+      for (const [width, height] of [[1280, 900], [390, 844]]) {
+        await page.setViewportSize({ width, height });
+        assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - innerWidth)), 0, `${name} at ${width}`);
+        await shot(page, `look-${name}-${width}`);
+      }
+    }
+    return lesser.filter(Boolean).join(' | ') || 'axe finds nothing at all';
   }),
 ]);

@@ -112,4 +112,17 @@ group('watch', setup, [
     await until('WebRTC is tried', 5000, async () => (await viaOf(page)) === 'webrtc');
     return `${size}, delay ${delay} ms`;
   }),
+  test('HTTP-FLV: the publisher goes and comes back, and so does the picture', 60, async context => {
+    const { server } = context;
+    const first = push(server.urls('back').rtmp, { video: BASELINE, audio: AAC });
+    await live(server, 'back', first);
+    const page = await context.open('/play/live/back?via=flv');
+    await playing(page, 'flv');
+    await first.stop();
+    await until('the page waits', 15_000, async () => (await stateOf(page)) === 'waiting');
+    await live(server, 'back', push(server.urls('back').rtmp, { video: BASELINE, audio: AAC, size: '320x240' }));
+    await playing(page, 'flv');
+    const { size } = await assertMoves(page);
+    assert.equal(size, '320x240');
+  }),
 ]);

@@ -23,8 +23,8 @@ export function clearLogs() {
   }
 }
 
-/** Starts a server at that address. `extra`: further lines of configuration. */
-export async function startServer({ address = '127.0.0.1', extra = '' } = {}) {
+/** Starts a server at that address. `candidates`: where it says that media goes. `extra`: further lines of configuration. */
+export async function startServer({ address = '127.0.0.1', candidates = [address], extra = '' } = {}) {
   const folder = fs.mkdtempSync(path.join(cache, 'server-'));
   const http = [...new Set(['127.0.0.1', address])].map(host => `"${host}:${HTTP_PORT}"`);
   const config = path.join(folder, 'freshet.toml');
@@ -36,7 +36,7 @@ listen = ["${address}:${HTTPS_PORT}"]
 
 [rtc]
 listen = "${address}:${RTC_PORT}"
-candidates = ["${address}"]
+candidates = ${JSON.stringify(candidates)}
 ${extra}`);
   const log = fs.openSync(path.join(folder, 'log'), 'w');
   const env = { ...process.env, FRESHET_RTMP_LISTEN: `${address}:${RTMP_PORT}` };

@@ -15,6 +15,7 @@ mod middleware;
 mod offer;
 mod pages;
 mod problem;
+mod qr;
 mod sessions;
 mod signaling;
 mod srs;
@@ -199,6 +200,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(api::routes())
         .merge(metrics::routes())
         .merge(pages::routes())
+        .merge(qr::routes())
         .fallback(streams::stream_or_nothing)
         .method_not_allowed_fallback(problem::method_not_allowed);
     middleware::wrap(routes, &state).with_state(state)

@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use freshet_media::{Codec, StreamKey};
 use serde_json::{Value, json};
 
-use super::{AppState, Resource, Routes, VERSION, auth, problem};
+use super::{AppState, Resource, Routes, VERSION, auth, problem, qr};
 use crate::access::Access;
 use crate::config::IceServer;
 use crate::engine::Role;
@@ -97,6 +97,7 @@ async fn index_v1(State(state): State<Arc<AppState>>) -> Response {
         "records": "recordings, or one as records/ID; POST begins one, DELETE ends it",
         "rooms": "rooms and calls, and who is in them",
         "freshet/server": "addresses, ports and codecs of the server",
+        "freshet/qr.svg": "QR code of an address of the server: ?url=",
     });
     state.envelope(0, &[("urls", urls)])
 }
@@ -222,6 +223,7 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "http_port": info.http_port,
         "https_port": info.https_port,
         "rtmp_port": info.rtmp_port,
+        "pages": qr::page_origins(info),
         "http_flv": settings.http_flv,
         "hls": settings.hls.is_some(),
         "rooms": settings.signaling.is_some(),
