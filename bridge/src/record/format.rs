@@ -1,6 +1,7 @@
 //! The containers of recordings. A new one is a file beside these and a line in the two tables here.
 
 mod flv;
+mod mp4;
 mod ts;
 
 use std::fmt;
@@ -11,11 +12,12 @@ use bytes::Bytes;
 use freshet_media::{Frame, MediaTime, TrackConfig};
 
 use super::RecordError;
-use crate::fanout::Tracks;
 
 /// A container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordFormat {
+    /// Fragmented MP4.
+    Mp4,
     /// FLV, with Enhanced RTMP's codecs.
     Flv,
     /// MPEG-TS.
@@ -24,11 +26,12 @@ pub enum RecordFormat {
 
 impl RecordFormat {
     /// All of them.
-    pub const ALL: [RecordFormat; 2] = [RecordFormat::Flv, RecordFormat::Ts];
+    pub const ALL: [RecordFormat; 3] = [RecordFormat::Mp4, RecordFormat::Flv, RecordFormat::Ts];
 
     /// As configuration and API write it; also the files' ending.
     pub fn name(self) -> &'static str {
         match self {
+            RecordFormat::Mp4 => "mp4",
             RecordFormat::Flv => "flv",
             RecordFormat::Ts => "ts",
         }
@@ -37,21 +40,18 @@ impl RecordFormat {
     /// Whether the container takes a track.
     pub(super) fn check(self, config: &TrackConfig) -> Result<(), RecordError> {
         match self {
+            RecordFormat::Mp4 => mp4::check(config),
             RecordFormat::Flv => flv::check(config),
             RecordFormat::Ts => ts::check(config),
         }
     }
 
-    /// A file of these tracks, and its beginning.
-    pub(super) fn begin(
-        self,
-        tracks: &Tracks,
-        start: MediaTime,
-        out: &mut Vec<u8>,
-    ) -> Result<Box<dyn Container>, RecordError> {
+    /// A file, and its beginning.
+    pub(super) fn begin(self, start: &Start<'_>, out: &mut Vec<u8>) -> Result<Box<dyn Container>, RecordError> {
         Ok(match self {
-            RecordFormat::Flv => Box::new(flv::FlvFile::begin(tracks, start, out)),
-            RecordFormat::Ts => Box::new(ts::TsFile::begin(tracks, start, out)?),
+            RecordFormat::Mp4 => Box::new(mp4::Mp4File::begin(start, out)?),
+            RecordFormat::Flv => Box::new(flv::FlvFile::begin(start, out)),
+            RecordFormat::Ts => Box::new(ts::TsFile::begin(start, out)?),
         })
     }
 }
@@ -59,6 +59,23 @@ impl RecordFormat {
 impl fmt::Display for RecordFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What a file begins with.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    /// The decoding time that becomes 0.
+    pub(super) at: MediaTime,
+    /// A frame of the sound, if there is any.
+    pub(super) audio: Option<&'a Frame>,
+    /// The keyframe that the picture begins with, if there is one.
+    pub(super) video: Option<&'a Frame>,
+}
+
+impl Start<'_> {
+    fn configs(&self) -> [Option<&Arc<TrackConfig>>; 2] {
+        [self.audio, self.video].map(|frame| frame.map(|frame| &frame.config))
     }
 }
 
@@ -73,6 +90,11 @@ pub(super) struct Patch {
 pub(super) trait Container: fmt::Debug + Send + Sync {
     /// Whether the file can go on when a track's parameters become others.
     fn takes_change(&self, old: &TrackConfig, new: &TrackConfig) -> bool;
+
+    /// Whether bytes come in pieces that should be written at once, rather than be gathered first.
+    fn comes_in_fragments(&self) -> bool {
+        false
+    }
 
     /// Takes a frame of an announced track.
     fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), RecordError>;

@@ -53,3 +53,11 @@ pub enum RecordError {
         reason: String,
     },
 }
+
+impl RecordError {
+    fn codec(&self) -> Codec {
+        match self {
+            RecordError::Codec { codec, .. } | RecordError::Refused { codec, .. } => *codec,
+        }
+    }
+}

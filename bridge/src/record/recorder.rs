@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use freshet_media::{Frame, MediaKind, MediaTime, TrackConfig};
 
-use super::format::Container;
+use super::format::{Container, Start};
 use super::interleave::Interleaver;
 use super::{RecordError, RecordFormat, RecordPlan};
 use crate::fanout::Tracks;
@@ -55,6 +55,8 @@ pub enum Output {
 #[derive(Debug, Default)]
 struct Track {
     config: Option<Arc<TrackConfig>>,
+    /// The first frame of that configuration.
+    first: Option<Frame>,
     is_refused: bool,
     newest: Option<MediaTime>,
     interval: Option<Duration>,
@@ -185,7 +187,7 @@ impl Recorder {
             self.close();
         }
         if self.open.is_none() && is_entry {
-            self.begin(frame.dts);
+            self.begin(frame);
         }
         self.write(frame, end);
     }
@@ -203,6 +205,7 @@ impl Recorder {
         }
         let checked = format.check(&frame.config);
         track.is_refused = checked.is_err();
+        track.first = (!track.is_refused).then(|| frame.clone());
         self.outputs.extend(checked.err().map(Output::LeftOut));
     }
 
@@ -219,19 +222,40 @@ impl Recorder {
             || !open.takes(open.tracks.video.as_ref(), self.video.recorded())
     }
 
-    fn begin(&mut self, start: MediaTime) {
-        let tracks = Tracks { audio: self.audio.recorded().cloned(), video: self.video.recorded().cloned() };
-        let mut buffer = Vec::new();
+    fn begin(&mut self, entry: &Frame) {
         self.has_complained = false;
-        match self.format.begin(&tracks, start, &mut buffer) {
-            Ok(container) => {
+        let mut begun = self.try_begin(entry);
+        if let Err(error) = &begun
+            && error.codec().kind() != entry.kind()
+        {
+            // Sound that cannot be announced must not cost the picture.
+            self.track(error.codec().kind()).is_refused = true;
+            self.outputs.push_back(Output::LeftOut(error.clone()));
+            begun = self.try_begin(entry);
+        }
+        match begun {
+            Ok(open) => {
                 self.wants_cut = false;
-                self.outputs.push_back(Output::Open { start });
-                let buffered_since = Some(start);
-                self.open = Some(Open { container, tracks, start, end: start, written: 0, buffer, buffered_since });
+                self.outputs.push_back(Output::Open { start: open.start });
+                self.open = Some(open);
             }
             Err(error) => self.complain(error),
         }
+    }
+
+    fn try_begin(&self, entry: &Frame) -> Result<Open, RecordError> {
+        let tracks = Tracks { audio: self.audio.recorded().cloned(), video: self.video.recorded().cloned() };
+        let first = |track: &'_ Track| track.first.clone().filter(|_| !track.is_refused);
+        let sound = first(&self.audio);
+        let start = Start {
+            at: entry.dts,
+            audio: sound.as_ref(),
+            video: Some(entry).filter(|entry| entry.kind() == MediaKind::Video),
+        };
+        let mut buffer = Vec::new();
+        let container = self.format.begin(&start, &mut buffer)?;
+        let (start, buffered_since) = (entry.dts, Some(entry.dts));
+        Ok(Open { container, tracks, start, end: start, written: 0, buffer, buffered_since })
     }
 
     fn write(&mut self, frame: &Frame, end: MediaTime) {
@@ -253,7 +277,8 @@ impl Recorder {
             return;
         }
         let since = *open.buffered_since.get_or_insert(frame.dts);
-        if open.buffer.len() >= WRITE_BYTES || frame.dts.since(since) >= WRITE_AFTER {
+        let is_due = open.buffer.len() >= WRITE_BYTES || frame.dts.since(since) >= WRITE_AFTER;
+        if is_due || open.container.comes_in_fragments() {
             self.outputs.extend(open.take_buffer());
         }
     }
@@ -309,7 +334,11 @@ pub(super) mod testing {
 
     use super::*;
 
-    const AVC: [u8; 19] = [1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 5, 0x67, 0x42, 0xc0, 0x1e, 1, 1, 0, 3, 0x68, 2, 3];
+    /// The parameter sets of x264 for 320×180.
+    const AVC: [u8; 40] = [
+        1, 0x42, 0xc0, 0x0c, 0xff, 0xe1, 0, 25, 0x67, 0x42, 0xc0, 0x0c, 0xd9, 0x01, 0x41, 0x9f, 0x9f, 0x01, 0x10, 0x00,
+        0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0x20, 0xf1, 0x42, 0xa4, 0x80, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+    ];
 
     /// A configuration of a picture; others have other levels.
     pub(in crate::record) fn avc(level: u8) -> Arc<TrackConfig> {

@@ -9,8 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use freshet_media::{Frame, MediaKind, MediaTime, TrackConfig};
 
-use super::{Container, Patch, RecordError, RecordFormat, same, shifted};
-use crate::fanout::Tracks;
+use super::{Container, Patch, RecordError, RecordFormat, Start, same, shifted};
 use crate::flv::{self, TagType, flv_header, flv_tag};
 
 pub(super) fn check(config: &TrackConfig) -> Result<(), RecordError> {
@@ -32,16 +31,15 @@ pub(super) struct FlvFile {
 }
 
 impl FlvFile {
-    pub(super) fn begin(tracks: &Tracks, start: MediaTime, out: &mut Vec<u8>) -> FlvFile {
+    pub(super) fn begin(start: &Start<'_>, out: &mut Vec<u8>) -> FlvFile {
         let begun_at = out.len();
-        out.extend_from_slice(&flv_header(tracks.audio.is_some(), tracks.video.is_some()));
-        let both = [&tracks.video, &tracks.audio];
-        let described = flv::describe_file(both.into_iter().flatten().map(AsRef::as_ref));
+        out.extend_from_slice(&flv_header(start.audio.is_some(), start.video.is_some()));
+        let described = flv::describe_file(start.configs().into_iter().flatten().map(AsRef::as_ref));
         // The offsets are those of the script data, which stands behind the tag's header.
         let script_at = (out.len() - begun_at + flv::TAG_HEADER_BYTES) as u64;
         out.extend_from_slice(&flv_tag(TagType::Script, 0, &[], &described.script));
         FlvFile {
-            start,
+            start: start.at,
             audio: None,
             video: None,
             duration_at: script_at + described.duration_at as u64,

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use freshet_media::{Frame, MediaKind, MediaTime, TrackConfig};
+use freshet_media::{Codec, Frame, MediaKind, MediaTime, TrackConfig};
 
-use super::{Container, Patch, RecordError, RecordFormat, shifted};
-use crate::fanout::Tracks;
+use super::{Container, Patch, RecordError, RecordFormat, Start, shifted};
 use crate::ts::{self, TsError, TsMuxer};
 
-fn refused(codec: freshet_media::Codec, error: TsError) -> RecordError {
+fn refused(codec: Codec, error: TsError) -> RecordError {
     match error {
         TsError::Codec(codec) => RecordError::Codec { codec, format: RecordFormat::Ts },
         other => RecordError::Refused { codec, format: RecordFormat::Ts, reason: other.to_string() },
@@ -29,12 +28,13 @@ pub(super) struct TsFile {
 }
 
 impl TsFile {
-    pub(super) fn begin(tracks: &Tracks, start: MediaTime, out: &mut Vec<u8>) -> Result<TsFile, RecordError> {
+    pub(super) fn begin(start: &Start<'_>, out: &mut Vec<u8>) -> Result<TsFile, RecordError> {
         let mut muxer = TsMuxer::new();
-        let codec = tracks.video.as_ref().or(tracks.audio.as_ref()).map_or(freshet_media::Codec::H264, |c| c.codec);
-        muxer.set_tracks(tracks.audio.as_ref(), tracks.video.as_ref()).map_err(|error| refused(codec, error))?;
+        let [audio, video] = start.configs();
+        let codec = video.or(audio).map_or(Codec::H264, |config| config.codec);
+        muxer.set_tracks(audio, video).map_err(|error| refused(codec, error))?;
         muxer.write_tables(out);
-        Ok(TsFile { start, muxer, is_introduced: true })
+        Ok(TsFile { start: start.at, muxer, is_introduced: true })
     }
 }
 
