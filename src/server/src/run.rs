@@ -22,7 +22,9 @@ use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::hls::{HlsServer, HlsSettings};
+use crate::hooks::Hooks;
 use crate::http::{self, AppState, HttpSettings, ServerInfo};
+use crate::identity::Identity;
 use crate::listener::{self, RtmpService, Services};
 use crate::live::{RtmpServer, RtmpSettings};
 use crate::logging;
@@ -31,6 +33,9 @@ use crate::signaling::Signaling;
 
 /// Requests at hand when the server ends; a supervisor that waits two seconds must not have to kill us.
 const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// Then for hooks of what has just ended.
+const HOOKS_WITHIN: Duration = Duration::from_secs(1);
 
 /// For blocking work that is still running after that.
 const RUNTIME_END_WITHIN: Duration = Duration::from_millis(500);
@@ -69,6 +74,7 @@ struct Server {
     signaling: Option<Arc<Signaling>>,
     certificates: Option<Arc<Certificates>>,
     records: Option<Arc<RecordServer>>,
+    hooks: Hooks,
     http_addresses: Vec<SocketAddr>,
     https_addresses: Vec<SocketAddr>,
     rtmp_addresses: Vec<SocketAddr>,
@@ -94,6 +100,7 @@ impl Server {
         if let Some(signaling) = &mut settings.signaling {
             signaling.max_sockets = limits.signaling;
         }
+        let hooks = settings.hooks.clone();
         let state = AppState::new(engine.clone(), settings);
         if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(HlsSettings::is_cut_unasked)) {
             tokio::spawn(Arc::clone(hls).watch());
@@ -124,6 +131,7 @@ impl Server {
             signaling,
             certificates,
             records,
+            hooks,
             http_addresses,
             https_addresses,
             rtmp_addresses,
@@ -210,6 +218,9 @@ impl Server {
         if all_ended.await.is_err() {
             warn!("ended before everything was closed; peers will notice by silence");
         }
+        if timeout(HOOKS_WITHIN, self.hooks.drain()).await.is_err() {
+            warn!("ended before all hooks were called");
+        }
     }
 
     async fn drain(&self, signals: &mut Signals, limit: Duration) {
@@ -253,6 +264,7 @@ fn http_settings(
     https: &[SocketAddr],
     rtmp: &[SocketAddr],
 ) -> HttpSettings {
+    let identity = Identity::new();
     HttpSettings {
         allow_origin: config.http.allow_origin.clone(),
         trusted_proxies: config.http.trusted_proxies.clone(),
@@ -263,6 +275,8 @@ fn http_settings(
         hls: config.hls.clone(),
         record: config.record.clone(),
         signaling: config.signaling.clone(),
+        hooks: Hooks::start(&config.hooks, &identity),
+        identity,
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),

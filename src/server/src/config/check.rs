@@ -1,6 +1,7 @@
 //! From what was typed to what is used: every value is checked, and all findings are gathered.
 
 mod hls;
+mod hooks;
 mod record;
 mod signaling;
 
@@ -66,6 +67,7 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         http_flv: HttpFlv { enabled: raw.http_flv.enabled },
         hls: hls::check(f, &raw.hls),
         record: record::check(f, &raw.record),
+        hooks: hooks::check(f, &raw.hooks),
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
         rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
         signaling: signaling::check(f, &raw.signaling),

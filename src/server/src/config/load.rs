@@ -287,6 +287,11 @@ fn effective_text(mut raw: Raw) -> String {
     for token in raw.publish.tokens.iter_mut().chain(&mut raw.play.tokens) {
         *token = "(hidden)".to_owned();
     }
+    for url in raw.hooks.on_record.iter_mut().chain(&mut raw.hooks.on_dvr) {
+        if let Some((address, _)) = url.split_once('?') {
+            *url = format!("{address}?(hidden)");
+        }
+    }
     for server in &mut raw.rtc.ice_servers {
         if let super::raw::RawIceServer::Full(full) = server
             && !full.credential.is_empty()

@@ -139,6 +139,12 @@ fn mistakes_are_named_with_line_and_remedy() {
             "[record]\npath = \"/var/[stream]\"",
             "conf/x.toml:2: bad value \"/var/[stream]\" for record.path: a path is relative and without \"..\" and empty parts",
         ),
+        (
+            "[hooks]\non_record = [\"ftp://h/\"]",
+            "conf/x.toml:2: bad value \"ftp://h/\" in hooks.on_record: write a URL such as \"http://127.0.0.1:8085/hook\"",
+        ),
+        ("[hooks]\non_dvr = [\"http://u:p@h/\"]", "in hooks.on_dvr: a user and password in the URL are not sent"),
+        ("[hooks]\ntimeout_seconds = 0", "bad value 0 for hooks.timeout_seconds: allowed: 1 to 60"),
         ("[record]\npath = \"[strem]\"", "for record.path: [strem] is not known; there are [vhost]"),
         ("[record]\nformat = \"avi\"", "bad value \"avi\" for record.format: allowed: "),
         ("[record]\nplan = \"sessions\"", "did you mean \"session\"?"),
@@ -220,7 +226,7 @@ fn candidates_come_from_the_names_that_srs_uses() {
 
 #[test]
 fn the_effective_text_loads_again_and_keeps_secrets() {
-    let text = "[publish]\ntokens = [\"s3cret\"]\n[rtc]\nice_servers = [{ urls = [\"turn:a\"], username = \"u\", credential = \"s3cret\" }]";
+    let text = "[hooks]\non_dvr = [\"http://h/?token=s3cret\"]\n[publish]\ntokens = [\"s3cret\"]\n[rtc]\nice_servers = [{ urls = [\"turn:a\"], username = \"u\", credential = \"s3cret\" }]";
     let effective = load(text, "x", &BTreeMap::new()).unwrap().text;
     assert!(!effective.contains("s3cret"), "{effective}");
     assert!(with(&effective, &[]).is_ok());

@@ -19,6 +19,7 @@ use freshet_media::{Codec, GopLimits};
 
 use crate::candidates::CandidateAddr;
 use crate::hls::HlsSettings;
+use crate::hooks::HookSettings;
 use crate::record::RecordSettings;
 use crate::signaling::SignalingSettings;
 
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) hls: Option<HlsSettings>,
     /// `[record]`; [`None`] when it is off.
     pub(crate) record: Option<RecordSettings>,
+    /// `[hooks]`
+    pub(crate) hooks: HookSettings,
     /// `[rtmp2rtc]`
     pub(crate) rtmp2rtc: Rtmp2Rtc,
     /// `[rtc2rtmp]`

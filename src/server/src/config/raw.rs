@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) http_flv: RawHttpFlv,
     pub(super) hls: RawHls,
     pub(super) record: RawRecord,
+    pub(super) hooks: RawHooks,
     pub(super) rtmp2rtc: RawRtmp2Rtc,
     pub(super) rtc2rtmp: RawRtc2Rtmp,
     pub(super) signaling: RawSignaling,
@@ -219,13 +220,27 @@ impl Default for RawRecord {
             enabled: false,
             folder: "recordings".to_owned(),
             streams: Vec::new(),
-            format: "flv".to_owned(),
+            format: "mp4".to_owned(),
             path: "[app]/[stream]/[2006]-[01]-[02]_[15]-[04]-[05]".to_owned(),
             plan: "session".to_owned(),
             segment_seconds: 600,
             min_free_mb: 500,
             republish_seconds: 30,
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHooks {
+    pub(super) on_record: Vec<String>,
+    pub(super) on_dvr: Vec<String>,
+    pub(super) timeout_seconds: i64,
+}
+
+impl Default for RawHooks {
+    fn default() -> RawHooks {
+        RawHooks { on_record: Vec::new(), on_dvr: Vec::new(), timeout_seconds: 5 }
     }
 }
 

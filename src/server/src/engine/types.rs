@@ -44,6 +44,16 @@ impl Protocol {
             Protocol::Record => "record",
         }
     }
+
+    /// Scheme of the addresses that SRS's `tcUrl` names.
+    pub(crate) fn scheme(self) -> &'static str {
+        match self {
+            Protocol::WebRtc => "webrtc",
+            Protocol::Rtmp => "rtmp",
+            Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
+            Protocol::Record => "file",
+        }
+    }
 }
 
 /// A client of the frame plane that asks to publish or play. It has passed the authorisation checks.

@@ -48,16 +48,23 @@ async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     if let Some(signaling) = &state.signaling {
         rooms(&mut page, signaling.counters());
     }
+    let hooks = state.settings.hooks.metrics();
+    if !hooks.is_empty() {
+        page.family("freshet_hook_events_total", Kind::Counter, "Events for hooks, by what became of them.");
+        for (action, outcome, count) in hooks {
+            page.sample(&[("action", &action.name()), ("outcome", &outcome)], count);
+        }
+    }
     page.family("freshet_http_responses_total", Kind::Counter, "HTTP responses by class of status.");
     for (class, count) in state.responses.classes() {
         page.sample(&[("class", &class)], count);
     }
     page.family("freshet_cpu_cores", Kind::Gauge, "Processor cores in use by the process, 1 is one core.");
-    page.sample(&[], state.cpu.share(state.identity.started));
+    page.sample(&[], state.cpu.share(state.settings.identity.started));
     page.family("freshet_resident_memory_bytes", Kind::Gauge, "Resident memory of the process.");
     page.sample(&[], system::own_memory_kib() * 1024);
     page.family("freshet_uptime_seconds", Kind::Gauge, "Time since the start of the process.");
-    page.sample(&[], state.identity.started.elapsed().as_secs());
+    page.sample(&[], state.settings.identity.started.elapsed().as_secs());
     page.family("freshet_build_info", Kind::Gauge, "Always 1; the label tells the version.");
     page.sample(&[("version", &VERSION)], 1);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()

@@ -25,7 +25,6 @@ mod whip;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::routing::MethodRouter;
@@ -34,6 +33,8 @@ use freshet_media::Codec;
 use crate::access::Access;
 use crate::config::{IceServer, IpBlock};
 use crate::hls::{HlsServer, HlsSettings};
+use crate::hooks::Hooks;
+use crate::identity::Identity;
 use crate::record::{RecordServer, RecordSettings};
 use crate::signaling::{Signaling, SignalingSettings};
 
@@ -63,6 +64,10 @@ pub(crate) struct HttpSettings {
     pub(crate) record: Option<RecordSettings>,
     /// Rooms and calls, if they are on.
     pub(crate) signaling: Option<SignalingSettings>,
+    /// Who is called when something happens.
+    pub(crate) hooks: Hooks,
+    /// The names of this server.
+    pub(crate) identity: Identity,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -79,6 +84,8 @@ impl Default for HttpSettings {
             hls: None,
             record: None,
             signaling: None,
+            hooks: Hooks::default(),
+            identity: Identity::new(),
             server: ServerInfo::default(),
         }
     }
@@ -122,7 +129,6 @@ pub(crate) struct AppState {
     records: Option<Arc<RecordServer>>,
     signaling: Option<Arc<Signaling>>,
     settings: HttpSettings,
-    identity: Identity,
     responses: middleware::ResponseCounts,
     cpu: system::CpuMeter,
     host_names: host_names::HostNames,
@@ -132,7 +138,8 @@ impl AppState {
     /// Joins the media side and the settings.
     pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: HttpSettings) -> Arc<AppState> {
         let hls = settings.hls.clone().map(|settings| HlsServer::new(Arc::clone(&sessions), settings));
-        let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings));
+        let hooks = settings.hooks.clone();
+        let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings, hooks));
         let signaling = settings.signaling.clone().map(|settings| Signaling::new(settings, Arc::clone(&sessions)));
         Arc::new(AppState {
             sessions,
@@ -140,7 +147,6 @@ impl AppState {
             records,
             signaling,
             settings,
-            identity: Identity::new(),
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
             host_names: host_names::HostNames::default(),
@@ -161,33 +167,6 @@ impl AppState {
     pub(crate) fn signaling(&self) -> Option<&Arc<Signaling>> {
         self.signaling.as_ref()
     }
-}
-
-/// What SRS's envelope says about the process.
-struct Identity {
-    /// `vid-…`, the name of this server.
-    server: String,
-    /// The name of this start.
-    service: String,
-    /// SRS prints the process id as text.
-    pid: String,
-    started: Instant,
-}
-
-impl Identity {
-    fn new() -> Identity {
-        Identity {
-            server: format!("vid-{}", random_name(7)),
-            service: random_name(8),
-            pid: std::process::id().to_string(),
-            started: Instant::now(),
-        }
-    }
-}
-
-fn random_name(len: usize) -> String {
-    const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    (0..len).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }
 
 /// The whole HTTP surface. Every path is served with and without a trailing slash, never by redirect, because a

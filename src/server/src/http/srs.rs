@@ -145,7 +145,7 @@ async fn json_play(State(state): State<Arc<AppState>>, call: Call) -> Response {
 
 /// Always 200, as these clients look at `code` alone.
 async fn json_answer(state: &AppState, role: Role, call: &Call) -> Response {
-    let identity = &state.identity;
+    let identity = &state.settings.identity;
     let (server, service, pid) = (&identity.server, &identity.service, &identity.pid);
     let answer = match json_open(state, role, call).await {
         Ok(opened) => json!({

@@ -217,3 +217,7 @@ fn create(place: &Place, new: &NewFile, format: RecordFormat) -> Result<Open, Fa
         format!("{MAX_NAMES} files named like {}.{format} are there already: add [timestamp] to record.path", new.stem);
     Err(Failure::new(FailureKind::Open, message))
 }
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

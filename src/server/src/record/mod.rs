@@ -26,6 +26,7 @@ use self::disk::{Disk, Place};
 use self::pump::Pump;
 use self::recording::Recording;
 use crate::engine::{ClientSnapshot, LiveRequest, Protocol, Refusal};
+use crate::hooks::Hooks;
 use crate::http::Sessions;
 use crate::live::LiveReader;
 use crate::srs_code as code;
@@ -63,10 +64,17 @@ pub(crate) struct RecordSettings {
 
 /// Counters since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Totals {
+struct Totals {
     files: AtomicU64,
     bytes: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
+}
+
+/// What all recordings share.
+#[derive(Debug)]
+struct Shared {
+    totals: Totals,
+    hooks: Hooks,
 }
 
 /// What `/metrics` shows.
@@ -95,16 +103,17 @@ struct Table {
 pub(crate) struct RecordServer {
     sessions: Arc<dyn Sessions>,
     settings: RecordSettings,
-    totals: Arc<Totals>,
+    shared: Arc<Shared>,
     table: Mutex<Table>,
     running: watch::Sender<usize>,
 }
 
 impl RecordServer {
     /// Records nothing yet.
-    pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: RecordSettings) -> Arc<RecordServer> {
-        let table = Mutex::default();
-        Arc::new(RecordServer { sessions, settings, totals: Arc::default(), table, running: watch::Sender::new(0) })
+    pub(crate) fn new(sessions: Arc<dyn Sessions>, settings: RecordSettings, hooks: Hooks) -> Arc<RecordServer> {
+        let shared = Arc::new(Shared { totals: Totals::default(), hooks });
+        let (table, running) = (Mutex::default(), watch::Sender::new(0));
+        Arc::new(RecordServer { sessions, settings, shared, table, running })
     }
 
     /// How recordings are made.
@@ -152,11 +161,11 @@ impl RecordServer {
         let count = |state| (state, states.iter().filter(|one| **one == state).count());
         RecordMetrics {
             running: [count(State::Recording), count(State::Waiting)],
-            files: value(&self.totals.files),
-            bytes: value(&self.totals.bytes),
+            files: value(&self.shared.totals.files),
+            bytes: value(&self.shared.totals.bytes),
             failures: FailureKind::ALL
                 .into_iter()
-                .map(|kind| (kind, value(&self.totals.failures[kind as usize])))
+                .map(|kind| (kind, value(&self.shared.totals.failures[kind as usize])))
                 .collect(),
         }
     }
@@ -216,7 +225,7 @@ impl RecordServer {
         refusal: Option<String>,
     ) -> Result<RecordSnapshot, Refusal> {
         let id = Alphanumeric.sample_string(&mut rand::rng(), ID_LETTERS);
-        let recording = Recording::new(id.clone(), request, Arc::clone(&self.totals));
+        let recording = Recording::new(id.clone(), request, Arc::clone(&self.shared));
         let busy =
             |detail: String| Refusal::new(503, code::CONNECTIONS_EXCEED, "record-busy", detail, "stop others first");
         let place = Place { folder: self.settings.folder.clone(), min_free_bytes: self.settings.min_free_bytes };

@@ -16,6 +16,8 @@ use crate::live::{LiveReader, News};
 
 /// How often a stream without news is looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// The same while no frames come: has the publisher gone, or does it only begin?
+const QUIET_TICK: Duration = Duration::from_millis(100);
 /// How often it is looked for a publisher that may come back. What it sends in the meantime is cached.
 const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 /// After trouble with the disk another file is tried so much later.
@@ -85,15 +87,17 @@ impl Pump {
     /// Records one publisher, or several that take over from each other.
     async fn follow(&mut self, mut reader: LiveReader) -> Left {
         let mut frames = Vec::new();
+        let mut tick = TICK;
         loop {
             let news = tokio::select! {
-                news = reader.next(TICK, &mut frames) => news,
+                news = reader.next(tick, &mut frames) => news,
                 _ = self.stopped.wait_for(|stopped| *stopped) => {
                     reader.leave_for(CloseReason::Deleted);
                     return Left::Stopped;
                 }
             };
             let Ok(news) = news else { return Left::Stopped };
+            tick = if news.is_live { TICK } else { QUIET_TICK };
             let has_frames = !frames.is_empty();
             reader.status().sent_bytes.add(frames.iter().map(|frame| frame.data.len() as u64).sum());
             self.take(&news, &mut frames).await;

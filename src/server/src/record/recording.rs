@@ -7,13 +7,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use freshet_bridge::record::{RecordFormat, RecordPlan};
+use freshet_bridge::record::{Iso8601, RecordFormat, RecordPlan};
 use freshet_media::StreamKey;
+use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::Totals;
+use super::Shared;
 use crate::engine::ClientSnapshot;
+use crate::hooks::Action;
 
 /// Files of a recording that are listed; a day of segments of a minute and a half.
 const MAX_LISTED_FILES: usize = 1_000;
@@ -182,18 +184,18 @@ pub(super) struct Recording {
     id: String,
     request: RecordRequest,
     started_at: SystemTime,
-    totals: Arc<Totals>,
+    shared: Arc<Shared>,
     inner: Mutex<Inner>,
     stop: watch::Sender<bool>,
 }
 
 impl Recording {
-    pub(super) fn new(id: String, request: RecordRequest, totals: Arc<Totals>) -> Arc<Recording> {
+    pub(super) fn new(id: String, request: RecordRequest, shared: Arc<Shared>) -> Arc<Recording> {
         Arc::new(Recording {
             id,
             request,
             started_at: SystemTime::now(),
-            totals,
+            shared,
             inner: Mutex::new(Inner {
                 state: State::Recording,
                 files: VecDeque::new(),
@@ -261,7 +263,7 @@ impl Recording {
     pub(super) fn note_progress(&self, file: &FileRecord) {
         let mut inner = self.lock();
         let before = inner.files.back().map_or(0, |last| last.bytes);
-        self.totals.bytes.fetch_add(file.bytes.saturating_sub(before), Ordering::Relaxed);
+        self.shared.totals.bytes.fetch_add(file.bytes.saturating_sub(before), Ordering::Relaxed);
         if let Some(last) = inner.files.back_mut() {
             last.clone_from(file);
         }
@@ -270,7 +272,7 @@ impl Recording {
         }
     }
 
-    pub(super) fn note_end(&self, file: &FileRecord, _publisher: Option<&ClientSnapshot>, _folder: &Path) {
+    pub(super) fn note_end(&self, file: &FileRecord, publisher: Option<&ClientSnapshot>, folder: &Path) {
         {
             let mut inner = self.lock();
             inner.past_bytes += file.bytes;
@@ -282,15 +284,35 @@ impl Recording {
             }
         }
         if file.bytes > 0 {
-            self.totals.files.fetch_add(1, Ordering::Relaxed);
+            self.shared.totals.files.fetch_add(1, Ordering::Relaxed);
             let (bytes, seconds) = (file.bytes, file.duration.as_secs_f64());
             info!(stream = %self.request.key, recording = self.id, file = file.path, bytes, seconds, "recorded");
+            self.call_hooks(file, publisher, folder);
         }
+    }
+
+    fn call_hooks(&self, file: &FileRecord, publisher: Option<&ClientSnapshot>, folder: &Path) {
+        let hooks = &self.shared.hooks;
+        let cwd = std::env::current_dir().unwrap_or_default();
+        let path = folder.join(&file.path);
+        let (cwd, path) = (cwd.display().to_string(), path.display().to_string());
+        hooks.notify(Action::OnDvr, &self.request.key, publisher, json!({ "cwd": cwd, "file": path }));
+        let facts = json!({
+            "cwd": cwd,
+            "file": path,
+            "size": file.bytes,
+            "duration": file.duration.as_secs_f64(),
+            "format": self.request.format.name(),
+            "started_at": Iso8601(file.started_at).to_string(),
+            "record_id": self.id,
+            "complete": file.is_complete,
+        });
+        hooks.notify(Action::OnRecord, &self.request.key, publisher, facts);
     }
 
     /// Logged once until the disk works again, counted always.
     pub(super) fn note_failure(&self, failure: Failure) {
-        self.totals.failures[failure.kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.shared.totals.failures[failure.kind as usize].fetch_add(1, Ordering::Relaxed);
         let mut inner = self.lock();
         let is_known = inner.failure.as_ref().is_some_and(|(_, known)| known.kind == failure.kind);
         if !is_known {

@@ -63,7 +63,7 @@ pub(super) fn routes() -> Routes {
 
 impl AppState {
     fn envelope(&self, code: u32, payload: &[(&str, Value)]) -> Response {
-        let identity = &self.identity;
+        let identity = &self.settings.identity;
         let mut body = json!({
             "code": code,
             "server": identity.server,

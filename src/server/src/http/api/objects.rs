@@ -124,12 +124,7 @@ fn h264_profile_and_level(fmtp: &str) -> Option<(&'static str, String)> {
 }
 
 fn tc_url(protocol: Protocol, key: &StreamKey) -> String {
-    let scheme = match protocol {
-        Protocol::WebRtc => "webrtc",
-        Protocol::Rtmp => "rtmp",
-        Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
-        Protocol::Record => "file",
-    };
+    let scheme = protocol.scheme();
     format!("{scheme}://{}/{}", vhost_name(key), key.app())
 }
 

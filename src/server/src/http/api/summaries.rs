@@ -28,8 +28,8 @@ pub(super) fn data(state: &AppState) -> Value {
             "cwd": "",
             "mem_kbyte": own_kib,
             "mem_percent": share(own_kib, total_kib),
-            "cpu_percent": state.cpu.share(state.identity.started),
-            "srs_uptime": state.identity.started.elapsed().as_secs(),
+            "cpu_percent": state.cpu.share(state.settings.identity.started),
+            "srs_uptime": state.settings.identity.started.elapsed().as_secs(),
         },
         "system": {
             "cpu_percent": 0,
