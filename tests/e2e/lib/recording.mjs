@@ -87,6 +87,15 @@ export async function startRecord(server, body) {
   return record;
 }
 
+/** Waits until the publisher of a stream's recordings has gone and their files are closed, and ends them; all of them. */
+export async function endRecords(server, name) {
+  const waiting = await until(`recordings of ${name} wait for the publisher`, 20_000, async () => {
+    const all = await recordsOf(server, name);
+    return all.length > 0 && all.every(one => one.state !== 'recording' && one.files.every(file => !file.open)) && all;
+  });
+  return Promise.all(waiting.map(one => endRecord(server, one.id, { stop: one.state === 'waiting' })));
+}
+
 /** Waits until a recording is over and its files are closed; the recording. */
 export async function endRecord(server, id, { stop = true } = {}) {
   if (stop) assert.equal((await fetch(`${server.local}/api/v1/records/${id}`, { method: 'DELETE' })).status, 200);
