@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,8 +26,13 @@ const AGENT: &str = concat!("Freshet/", env!("CARGO_PKG_VERSION"));
 
 /// TLS that checks certificates against the roots of this host (`SSL_CERT_FILE` names others). Reads files.
 pub(super) fn connector() -> Result<TlsConnector, String> {
+    connector_with(rustls_native_certs::load_native_certs().certs)
+}
+
+/// TLS that checks certificates against these roots.
+pub(super) fn connector_with(certificates: Vec<CertificateDer<'static>>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
         let hint = "install the package ca-certificates, or name a file in SSL_CERT_FILE";
         return Err(format!("this host has no root certificates to check the server's with: {hint}"));

@@ -107,3 +107,42 @@ async fn a_dead_url_is_given_up_and_its_queue_is_bounded() {
     assert_eq!(delivered(&hooks), (0, QUEUED_EVENTS as u64 + 50 - dropped));
     assert!((49..=51).contains(&dropped), "{dropped}");
 }
+
+/// A TLS server that answers once, and its certificate.
+async fn tls_server() -> (HookUrl, rustls::pki_types::CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust us hangs up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(YES.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (HookUrl::parse(&url).unwrap(), certificate)
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let (url, certificate) = tls_server().await;
+    let trusting = |roots: Vec<_>| call::connector_with(roots).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.der().clone();
+    let refused = call::post(&url, Some(&trusting(vec![other])), Bytes::from_static(b"{}")).await;
+    assert!(refused.as_ref().is_err_and(|error| error.starts_with("TLS failed")), "{refused:?}");
+    let called = call::post(&url, Some(&trusting(vec![certificate])), Bytes::from_static(b"{}")).await;
+    assert_eq!(called, Ok(()));
+}
