@@ -45,7 +45,7 @@ async function metric(server, line) {
 function same(name, title, codecs, options = {}) {
   return test(title, 60, async ({ server }) => {
     const file = path.join(cache, `record-${name}.flv`);
-    await ffmpegDone([...PICTURE, ...SOUND, '-t', '5', ...codecs, '-f', 'flv', file], options);
+    await ffmpegDone([...PICTURE, ...SOUND, '-t', '4', ...codecs, '-f', 'flv', file], options);
     const publisher = ffmpeg(['-re', '-i', file, '-c', 'copy', '-f', 'flv', server.urls(`auto-${name}`).rtmp], options);
     await publisher.ended;
     const [record] = await endRecords(server, `auto-${name}`);
@@ -59,7 +59,7 @@ function same(name, title, codecs, options = {}) {
 group('record', setup(''), [
   test('RTMP with B-frames as mp4, flv and ts: the same packets', 90, async ({ server }) => {
     const file = path.join(cache, 'record.flv');
-    await ffmpegDone([...PICTURE, ...SOUND, '-t', '8', ...H264, '-c:a', 'aac', '-f', 'flv', file]);
+    await ffmpegDone([...PICTURE, ...SOUND, '-t', '6', ...H264, '-c:a', 'aac', '-f', 'flv', file]);
     const publisher = ffmpeg(['-re', '-i', file, '-c', 'copy', '-f', 'flv', server.urls('auto').rtmp]);
     await live(server, 'auto', publisher);
     for (const format of ['flv', 'ts']) await startRecord(server, { stream: 'live/auto', format });
@@ -88,12 +88,12 @@ group('record', setup(''), [
     const publisher = await browsers.publish(server.urls('whip').whip, { codec: 'h264' });
     await sleep(1500);
     const { id } = await startRecord(server, { stream: 'live/whip' });
-    await sleep(6000);
+    await sleep(4000);
     const record = await endRecord(server, id);
     assert.equal(record.error, null);
     const { streams, seconds } = await assertWhole(fileOf(server, record));
     assert.deepEqual(streams.map(one => one.codec).sort(), ['aac', 'h264']);
-    assert.ok(seconds > 4 && Math.abs(seconds - record.duration) < 0.3, `${seconds} s, the API says ${record.duration}`);
+    assert.ok(seconds > 2.5 && Math.abs(seconds - record.duration) < 0.3, `${seconds} s, the API says ${record.duration}`);
     await publisher.close();
     return `${seconds.toFixed(2)} s, ${record.bytes} bytes`;
   }),
@@ -114,10 +114,10 @@ group('record', setup(''), [
   }),
   test('segments begin with keyframes and lose nothing between them', 60, async ({ server }) => {
     const file = path.join(cache, 'record-segments.flv');
-    await ffmpegDone([...PICTURE, ...SOUND, '-t', '9', ...H264, '-c:a', 'aac', '-f', 'flv', file]);
+    await ffmpegDone([...PICTURE, ...SOUND, '-t', '5', ...H264, '-g', '30', '-c:a', 'aac', '-f', 'flv', file]);
     const publisher = ffmpeg(['-re', '-i', file, '-c', 'copy', '-f', 'flv', server.urls('parts').rtmp]);
     await live(server, 'parts', publisher);
-    await startRecord(server, { stream: 'live/parts', format: 'mp4', plan: 'segment', segment_seconds: 3 });
+    await startRecord(server, { stream: 'live/parts', format: 'mp4', plan: 'segment', segment_seconds: 2 });
     await publisher.ended;
     const [record] = await endRecords(server, 'parts');
     const lists = [];
@@ -126,7 +126,7 @@ group('record', setup(''), [
       lists.push(await listOf(fileOf(server, record, i)));
     }
     assertSamePackets(lists.flat(), await listOf(file), 'packets of all files');
-    assert.deepEqual(record.files.map(one => Math.round(one.duration)), [4, 4, 1]);
+    assert.deepEqual(record.files.map(one => Math.round(one.duration)), [2, 2, 1]);
   }),
   test('hostile names of streams stay in the folder', 60, async ({ server }) => {
     const names = ['auto..%2f..%2f..%2fescape', 'auto%2e%2e', 'auto%3B%24%28touch%20x%29', `auto${'x'.repeat(200)}`, 'auto%00nul', 'auto ..'];
@@ -177,13 +177,13 @@ group('record ends', bare, [
     const publisher = push(server.urls('auto-kill').rtmp, { size: '320x240' });
     await live(server, 'auto-kill', publisher);
     for (const format of ['flv', 'ts']) await startRecord(server, { stream: 'live/auto-kill', format });
-    await sleep(7500);
+    await sleep(6000);
     const said = [];
     const before = await recordsOf(server, 'auto-kill');
     await server.stop('SIGKILL');
     for (const record of before) {
       const { seconds } = await assertWhole(fileOf(server, record));
-      assert.ok(seconds > record.duration - 0.2 && seconds > 5, `${seconds} s of ${record.format}, ${record.duration} s were written`);
+      assert.ok(seconds > record.duration - 0.2 && seconds > 3, `${seconds} s of ${record.format}, ${record.duration} s were written`);
       said.push(`${record.format} ${seconds.toFixed(2)} s`);
     }
     return said.join(', ');

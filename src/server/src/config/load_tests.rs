@@ -39,6 +39,8 @@ fn the_task_files_are_valid() {
     assert!(with(rtmp2rtc, &[]).unwrap().rtmp2rtc.enabled);
     assert!(!with(rtc, &[]).unwrap().rtc.candidates.is_empty());
     assert!(with(https, &[]).unwrap().https.files.is_some());
+    let record = with(include_str!("../../../../conf/record.toml"), &[]).unwrap();
+    assert_eq!((record.record.unwrap().streams.len(), record.hooks.urls[0].1.len()), (1, 1));
 }
 
 #[test]

@@ -20,6 +20,8 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET_TICK: Duration = Duration::from_millis(100);
 /// How often it is looked for a publisher that may come back. What it sends in the meantime is cached.
 const WAIT_INTERVAL: Duration = Duration::from_millis(250);
+/// The same after the stream was refused to us, which changes only with its publisher.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(2);
 /// After trouble with the disk another file is tried so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -156,17 +158,20 @@ impl Pump {
         let deadline = Instant::now() + self.server.settings().republish_within;
         let request = live_request(&self.recording.request().key);
         loop {
-            match self.server.read(&request) {
+            let pause = match self.server.read(&request) {
                 Ok(reader) => {
                     self.recording.set_refusal(None);
                     return Some(reader);
                 }
                 // Nobody publishes: that is what is waited for.
-                Err(refusal) if refusal.status == 404 => {}
-                Err(refusal) => self.recording.set_refusal(Some(refusal.detail)),
-            }
+                Err(refusal) if refusal.status == 404 => WAIT_INTERVAL,
+                Err(refusal) => {
+                    self.recording.set_refusal(Some(refusal.detail));
+                    REFUSED_INTERVAL
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(WAIT_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = self.stopped.wait_for(|stopped| *stopped) => return None,
             }
             if Instant::now() >= deadline {

@@ -17,8 +17,8 @@ use super::Shared;
 use crate::engine::ClientSnapshot;
 use crate::hooks::Action;
 
-/// Files of a recording that are listed; a day of segments of a minute and a half.
-const MAX_LISTED_FILES: usize = 1_000;
+/// Files of a recording that are listed, the newest; older ones are on the disk.
+const MAX_LISTED_FILES: usize = 100;
 /// Complaints about tracks and frames that are kept and logged.
 const MAX_LEFT_OUT: usize = 8;
 

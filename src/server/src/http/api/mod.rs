@@ -110,7 +110,8 @@ async fn versions(State(state): State<Arc<AppState>>) -> Response {
 }
 
 async fn features(State(state): State<Arc<AppState>>) -> Response {
-    let data = json!({ "features": { "rtc": true, "whip": true, "whep": true, "https": true, "callback": false } });
+    let dvr = state.records().is_some();
+    let data = json!({ "features": { "rtc": true, "whip": true, "whep": true, "https": true, "dvr": dvr, "callback": false } });
     state.envelope(0, &[("data", data)])
 }
 
