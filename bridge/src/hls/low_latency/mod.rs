@@ -7,7 +7,7 @@
 //! stream, not within their segment, so that the name that a preload hint promises is right wherever the segment ends.
 //!
 //! What keeps the rules for parts whatever the frame rate: the part target is made of whole frames, once the first
-//! segment has shown how far apart they are. That segment has no parts.
+//! segment has shown how far apart they are. That segment is cut into parts when it is whole.
 //!
 //! Not here: several renditions and their reports, encryption, byte ranges, date ranges, MP3.
 

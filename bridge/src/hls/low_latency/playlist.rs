@@ -176,6 +176,24 @@ impl LowLatencyPlaylist {
         self.part_target
     }
 
+    /// Whether players will see parts, or have none to wait for: those that see none at first ask for whole segments.
+    pub fn lists_parts(&self) -> bool {
+        let has_parts = |segment: &Segment| {
+            segment.part_target.is_some() && segment.part_target == self.part_target && !segment.parts.is_empty()
+        };
+        self.has_ended || self.open.as_ref().is_none_or(has_parts) || self.listed.iter().any(has_parts)
+    }
+
+    /// The number that the next segment will have.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// The number that the next part will have.
+    pub fn next_part(&self) -> u64 {
+        self.next_part
+    }
+
     /// Bytes of all that is kept.
     pub fn bytes(&self) -> usize {
         let segments = self.listed.iter().chain(&self.former).map(|segment| segment.data.len()).sum::<usize>();
@@ -299,6 +317,13 @@ impl LowLatencyPlaylist {
     /// The target of the open segment's parts.
     pub(super) fn open_part_target(&self) -> Option<Duration> {
         self.open.as_ref().and_then(|open| open.part_target)
+    }
+
+    /// Lets the open segment have parts, now that it is known how long they are to be.
+    pub(super) fn set_open_part_target(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.part_target = self.part_target;
+        }
     }
 
     pub(super) fn open_bytes(&self) -> usize {

@@ -22,6 +22,9 @@ const LEAST_DURATION: Duration = Duration::from_millis(1);
 /// Frames farther apart say nothing of the frame rate.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Frames at which a segment can be cut into parts afterwards: 30 s of 120 pictures each. Behind them time alone cuts.
+const MAX_LEADING: usize = 3_600;
+
 /// How far the frames of a segment that lead are apart: pictures, or sound where there are none.
 #[derive(Debug, Default)]
 struct Pace {
@@ -60,6 +63,8 @@ pub(super) struct LowLatencyWriter {
     part_start: MediaTime,
     /// In the open segment.
     pace: Pace,
+    /// When the leading frames of the open segment are decoded, while no part target is known.
+    leading: Vec<MediaTime>,
     playlist: LowLatencyPlaylist,
 }
 
@@ -72,6 +77,7 @@ impl LowLatencyWriter {
             is_open: false,
             part_start: MediaTime::default(),
             pace: Pace::default(),
+            leading: Vec::new(),
             playlist,
         }
     }
@@ -171,6 +177,7 @@ impl SegmentWriter for LowLatencyWriter {
             self.has_pictures = video.is_some();
         }
         (self.is_open, self.part_start, self.pace) = (true, at, Pace::default());
+        self.leading.clear();
         self.playlist.open(Segment::new(starts_at, is_discontinuous));
         Ok(())
     }
@@ -189,6 +196,9 @@ impl SegmentWriter for LowLatencyWriter {
         }
         if leads {
             self.pace.note(at);
+            if self.playlist.open_part_target().is_none() && self.leading.len() < MAX_LEADING {
+                self.leading.push(at);
+            }
         }
         let stands_still = || at.since(self.pace.newest.unwrap_or(self.part_start)) >= SOUND_LEADS_AFTER;
         if leads {
@@ -234,6 +244,13 @@ impl SegmentWriter for LowLatencyWriter {
         if self.playlist.part_target().is_none_or(|target| !self.suits(target)) {
             let target = self.find_part_target();
             self.playlist.set_part_target(target);
+        }
+        if self.playlist.open_part_target().is_none() {
+            // Players begin with parts only if there are some behind the end.
+            self.playlist.set_open_part_target();
+            for at in std::mem::take(&mut self.leading) {
+                self.cut_full(at);
+            }
         }
     }
 }
