@@ -132,6 +132,7 @@ fn mistakes_are_named_with_line_and_remedy() {
             "[hls]\nkey_url = \"keys.example\"",
             "conf/x.toml:2: bad value \"keys.example\" for hls.key_url: write the start",
         ),
+        ("[hls]\npart_seconds = 5.0", "conf/x.toml:2: bad value 5 for hls.part_seconds: allowed: 0.05 to 2"),
         ("[hls]\nsegments_per_key = 0", "conf/x.toml:2: bad value 0 for hls.segments_per_key: allowed: 1 to 1000"),
         (
             "[record]\nstreams = [\"cam\"]",

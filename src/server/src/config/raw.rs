@@ -168,6 +168,7 @@ pub(super) struct RawHls {
     pub(super) wait_keyframe: bool,
     pub(super) window_seconds: i64,
     pub(super) dispose_seconds: i64,
+    pub(super) part_seconds: f64,
     pub(super) encrypt: bool,
     pub(super) segments_per_key: i64,
     pub(super) folder: String,
@@ -188,6 +189,7 @@ impl Default for RawHls {
             wait_keyframe: true,
             window_seconds: 20,
             dispose_seconds: 30,
+            part_seconds: 0.2,
             encrypt: false,
             // SRS's hls_fragments_per_key.
             segments_per_key: 5,

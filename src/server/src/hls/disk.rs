@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use freshet_bridge::hls::Segmenter;
 use freshet_media::StreamKey;
 use tracing::{info, warn};
 
@@ -59,7 +60,7 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     /// Streams that have changed, each once: no more than there are streams.
-    changed: VecDeque<Arc<HlsStream>>,
+    changed: VecDeque<Arc<HlsStream<Segmenter>>>,
     /// The server ends.
     is_over: bool,
     /// The thread has ended.
@@ -85,7 +86,7 @@ impl Disk {
     }
 
     /// A stream has a new segment, has ended or is closed.
-    pub(super) fn tell(&self, stream: &Arc<HlsStream>) {
+    pub(super) fn tell(&self, stream: &Arc<HlsStream<Segmenter>>) {
         let mut inbox = lock(&self.shared.inbox);
         if !inbox.is_over && !inbox.changed.iter().any(|waiting| Arc::ptr_eq(waiting, stream)) {
             inbox.changed.push_back(Arc::clone(stream));
@@ -120,7 +121,7 @@ struct Writer {
 }
 
 struct Written {
-    owner: Arc<HlsStream>,
+    owner: Arc<HlsStream<Segmenter>>,
     files: StreamFiles,
 }
 
@@ -139,7 +140,7 @@ impl Writer {
     }
 
     /// Waits for a stream that has changed. [`None`]: the server ends.
-    fn next(&self) -> Option<Arc<HlsStream>> {
+    fn next(&self) -> Option<Arc<HlsStream<Segmenter>>> {
         let mut inbox = lock(&self.shared.inbox);
         loop {
             if inbox.is_over {
@@ -152,7 +153,7 @@ impl Writer {
         }
     }
 
-    fn update(&mut self, stream: &Arc<HlsStream>) {
+    fn update(&mut self, stream: &Arc<HlsStream<Segmenter>>) {
         let key = stream.key();
         let (playlist, is_closed) = stream.snapshot();
         let is_owner = self.streams.get(key).is_some_and(|written| Arc::ptr_eq(&written.owner, stream));
@@ -175,7 +176,7 @@ impl Writer {
         self.note(key, outcome.err().map(|error| error.to_string()));
     }
 
-    fn begin(&self, stream: &Arc<HlsStream>) -> Result<Written, String> {
+    fn begin(&self, stream: &Arc<HlsStream<Segmenter>>) -> Result<Written, String> {
         let unfit = || "the stream's name is not fit for a file".to_owned();
         let files = StreamFiles::new(&self.shared.settings, stream.key()).ok_or_else(unfit)?;
         let path = files.playlist_path();

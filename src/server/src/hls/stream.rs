@@ -1,62 +1,103 @@
-//! One stream that is being cut: what requests see of it, and the task that feeds it.
+//! One stream that is being cut, as requests see it: they wait here for what is not there yet.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use freshet_bridge::hls::{Encryption, Key, Playlist, Segmenter};
 use freshet_media::{Frame, StreamKey};
-use freshet_sfu::{CloseReason, SessionStatus};
+use freshet_sfu::SessionStatus;
 use tokio::sync::Notify;
-use tracing::{info, warn};
 
+use super::HlsSettings;
 use super::disk::Disk;
-use super::{HlsSettings, PlaylistView};
+use super::text::{PlaylistText, TextName, Texts};
 use crate::engine::Refusal;
-use crate::live::{LiveReader, News};
 use crate::srs_code as code;
 
-/// A stream is asked for again within two windows, or nobody watches it (SRS's rule).
-const IDLE_WINDOWS: u32 = 2;
-/// How often a stream without news is looked after.
-const TICK: Duration = Duration::from_secs(1);
-/// Bad frames are logged for the first ones of a stream only.
-const MAX_COMPLAINTS: u32 = 8;
+/// What makes segments of frames.
+pub(super) trait Cut: Sized + Send + 'static {
+    /// Of a stream whose first segment will have that number.
+    fn new(settings: &HlsSettings, first_sequence: u64) -> Self;
+    /// Takes a frame, which was live at that time. The error says why it is left out.
+    fn push(&mut self, frame: Frame, live_at: SystemTime) -> Result<(), String>;
+    /// Another publisher comes.
+    fn start_over(&mut self);
+    /// The publisher has gone.
+    fn finish(&mut self);
+    /// The publisher will not come back.
+    fn end(&mut self);
+    /// Why nothing of the stream can be played, once that is sure.
+    fn unplayable(&self) -> Option<String>;
+    /// A segment waits for nothing but a keyframe.
+    fn wants_keyframe(&self) -> bool;
+    /// Differs whenever there is something new for players.
+    fn progress(&self) -> Progress;
+    /// Streams are cut so without being asked for.
+    fn is_cut_unasked(settings: &HlsSettings) -> bool;
+    /// There is something new for files, if any are kept of such segments.
+    fn tell_disk(stream: &Arc<HlsStream<Self>>, disk: &Disk);
+}
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The number that the next segment will have, or any other that grows with them.
+    pub(super) segment: u64,
+    /// The number that the next part will have.
+    pub(super) part: u64,
+    pub(super) has_ended: bool,
+    pub(super) is_unplayable: bool,
+}
 
 /// One stream.
-pub(super) struct HlsStream {
+pub(super) struct HlsStream<C> {
     key: StreamKey,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<C>>,
     news: Notify,
     status: Arc<SessionStatus>,
 }
 
-struct Inner {
-    segmenter: Segmenter,
+/// What the lock of a stream guards.
+pub(super) struct Inner<C> {
+    pub(super) cut: C,
+    texts: Texts,
+    progress: Progress,
     asked_at: Instant,
     /// Nothing more will come, and the stream is no longer in the table, or soon will not be.
-    is_closed: bool,
+    pub(super) is_closed: bool,
 }
 
-impl HlsStream {
-    pub(super) fn new(
-        key: StreamKey,
-        settings: &HlsSettings,
-        first_sequence: u64,
-        status: &Arc<SessionStatus>,
-    ) -> Arc<HlsStream> {
-        let segmenter = Segmenter::new(settings.options.clone(), first_sequence);
-        let segmenter = match settings.segments_per_key {
-            Some(segments) => segmenter.with_encryption(Encryption::new(&rand::random(), segments)),
-            None => segmenter,
+impl<C: Cut> Inner<C> {
+    /// A text of the present state.
+    pub(super) fn text(&mut self, name: &TextName, write: impl FnOnce(&C) -> String) -> Arc<PlaylistText> {
+        let cut = &self.cut;
+        self.texts.get(name, || write(cut))
+    }
+
+    /// Why nothing will come that is worth waiting for, if so.
+    pub(super) fn refusal(&self, key: &StreamKey) -> Option<Refusal> {
+        if let Some(error) = self.cut.unplayable() {
+            let detail = format!("{key} cannot be played as HLS: {error}");
+            let hint = "publish with H.264 and AAC, or play it over WebRTC or HTTP-FLV";
+            return Some(Refusal::new(406, code::CODEC, "no-crossing", detail, hint));
+        }
+        let detail = || format!("{key} ended before there was a segment of it");
+        let refusal = || Refusal::new(404, code::NO_PUBLISHER, "stream-absent", detail(), "ask again");
+        self.is_closed.then(|| refusal().retry_after(1))
+    }
+}
+
+impl<C: Cut> HlsStream<C> {
+    pub(super) fn new(key: StreamKey, cut: C, status: &Arc<SessionStatus>) -> Arc<HlsStream<C>> {
+        let inner = Inner {
+            cut,
+            texts: Texts::default(),
+            progress: Progress::default(),
+            asked_at: Instant::now(),
+            is_closed: false,
         };
-        Arc::new(HlsStream {
-            key,
-            inner: Mutex::new(Inner { segmenter, asked_at: Instant::now(), is_closed: false }),
-            news: Notify::new(),
-            status: Arc::clone(status),
-        })
+        Arc::new(HlsStream { key, inner: Mutex::new(inner), news: Notify::new(), status: Arc::clone(status) })
     }
 
     pub(super) fn key(&self) -> &StreamKey {
@@ -70,55 +111,47 @@ impl HlsStream {
         !inner.is_closed
     }
 
-    /// Waits for the first segments.
-    pub(super) async fn playlist(&self, view: &PlaylistView) -> Result<String, Refusal> {
+    /// Looks at every change until there is an answer.
+    pub(super) async fn wait_for<T>(&self, mut look: impl FnMut(&mut Inner<C>) -> Option<T>) -> T {
         loop {
             let mut told = pin!(self.news.notified());
             // From here on nothing that happens is missed.
             told.as_mut().enable();
-            if let Some(answer) = self.look(view) {
+            if let Some(answer) = look(&mut self.lock()) {
                 return answer;
             }
             told.await;
         }
     }
 
-    fn look(&self, view: &PlaylistView) -> Option<Result<String, Refusal>> {
-        let inner = self.lock();
-        let playlist = inner.segmenter.playlist();
-        let is_enough = playlist.len() >= view.min_segments || playlist.has_ended();
-        if is_enough && !playlist.is_empty() {
-            let text = playlist.render(&view.name, &view.query);
-            self.status.sent_bytes.add(text.len() as u64);
-            return Some(Ok(text));
-        }
-        if let Some(error) = inner.segmenter.unplayable() {
-            let detail = format!("{} cannot be played as HLS: {error}", self.key);
-            let hint = "publish with H.264 and AAC, or play it over WebRTC or HTTP-FLV";
-            return Some(Err(Refusal::new(406, code::CODEC, "no-crossing", detail, hint)));
-        }
-        let detail = || format!("{} ended before there was a segment of it", self.key);
-        let refusal = || Refusal::new(404, code::NO_PUBLISHER, "stream-absent", detail(), "ask again");
-        inner.is_closed.then(|| Err(refusal().retry_after(1)))
-    }
-
-    pub(super) fn segment(&self, sequence: u64) -> Option<Bytes> {
-        let mut inner = self.lock();
-        inner.asked_at = Instant::now();
-        let data = inner.segmenter.playlist().segment(sequence)?.data.clone();
+    /// Counts what is sent.
+    pub(super) fn sending(&self, data: Bytes) -> Bytes {
         self.status.sent_bytes.add(data.len() as u64);
-        Some(data)
+        data
     }
 
-    /// A key by its name.
-    pub(super) fn encryption_key(&self, name: u64) -> Option<Key> {
-        self.lock().segmenter.playlist().key(name)
+    /// Counts a text that is sent.
+    pub(super) fn sending_text(&self, text: Arc<PlaylistText>) -> Arc<PlaylistText> {
+        self.status.sent_bytes.add(text.len() as u64);
+        text
     }
 
-    /// What players see now, and whether nothing more will come.
-    pub(super) fn snapshot(&self) -> (Playlist, bool) {
-        let inner = self.lock();
-        (inner.segmenter.playlist().clone(), inner.is_closed)
+    /// Lets a change happen, and tells those who wait if it is one that they see. Returns whether it is.
+    pub(super) fn change(&self, change: impl FnOnce(&mut C)) -> bool {
+        let is_news = {
+            let mut inner = self.lock();
+            change(&mut inner.cut);
+            let progress = inner.cut.progress();
+            let is_news = std::mem::replace(&mut inner.progress, progress) != progress;
+            if is_news {
+                inner.texts.clear();
+            }
+            is_news
+        };
+        if is_news {
+            self.news.notify_waiters();
+        }
+        is_news
     }
 
     /// Nothing more will come.
@@ -128,115 +161,15 @@ impl HlsStream {
     }
 
     /// Closes a stream that nobody has asked for.
-    fn close_if_idle(&self, for_at_least: Duration) -> bool {
+    pub(super) fn close_if_idle(&self, for_at_least: Duration) -> bool {
         let mut inner = self.lock();
         // Under the same lock as `touch`: nobody is told that a stream goes on which then does not.
         inner.is_closed |= inner.asked_at.elapsed() >= for_at_least;
         inner.is_closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner<C>> {
         // A panic within leaves at worst a segment with a frame too few.
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-/// The task that reads a stream's frames.
-pub(super) struct Pump {
-    stream: Arc<HlsStream>,
-    reader: LiveReader,
-    settings: HlsSettings,
-    /// Since when there has been no publisher.
-    gone_at: Option<Instant>,
-    has_ended: bool,
-    complaints: u32,
-    /// Told of every change of the playlist.
-    disk: Option<Arc<Disk>>,
-    /// What the disk was told of: the number of the newest segment, and whether the stream is over.
-    told: (u64, bool),
-}
-
-impl Pump {
-    pub(super) fn new(stream: Arc<HlsStream>, reader: LiveReader, settings: HlsSettings) -> Pump {
-        Pump { stream, reader, settings, gone_at: None, has_ended: false, complaints: 0, disk: None, told: (0, false) }
-    }
-
-    /// Keeps files of the stream too.
-    pub(super) fn with_disk(self, disk: Option<Arc<Disk>>) -> Pump {
-        Pump { disk, ..self }
-    }
-
-    /// Goes on until nobody asks any more, the stream is over, or the server ends the session.
-    pub(super) async fn run(mut self) {
-        let mut frames = Vec::new();
-        loop {
-            let Ok(news) = self.reader.next(TICK, &mut frames).await else { break };
-            self.take(&news, &mut frames);
-            let is_over = self.is_over(&news);
-            self.tell_disk();
-            if is_over {
-                self.reader.leave_for(CloseReason::PeerClosed);
-                break;
-            }
-        }
-    }
-
-    fn take(&mut self, news: &News, frames: &mut Vec<Frame>) {
-        let now = SystemTime::now();
-        let mut complaints = Vec::new();
-        {
-            let mut inner = self.stream.lock();
-            let segmenter = &mut inner.segmenter;
-            if news.is_other_publisher {
-                segmenter.start_over();
-            }
-            for frame in frames.drain(..) {
-                let live_at = now.checked_sub(news.newest.since(frame.dts)).unwrap_or(now);
-                complaints.extend(segmenter.push(frame, live_at).err());
-            }
-            if !news.is_live && self.gone_at.is_none() {
-                segmenter.finish();
-            }
-        }
-        self.stream.news.notify_waiters();
-        if news.lost_frames > 0 {
-            warn!(stream = %self.stream.key, frames = news.lost_frames, "HLS is made too slowly: frames are left out");
-        }
-        for error in complaints {
-            self.complaints += 1;
-            if self.complaints <= MAX_COMPLAINTS {
-                info!(stream = %self.stream.key, "left out of HLS: {error}");
-            }
-        }
-    }
-
-    fn tell_disk(&mut self) {
-        let Some(disk) = &self.disk else { return };
-        let present = {
-            let inner = self.stream.lock();
-            let playlist = inner.segmenter.playlist();
-            (playlist.segments().last().map_or(0, |segment| segment.sequence), playlist.has_ended())
-        };
-        if present != self.told {
-            self.told = present;
-            disk.tell(&self.stream);
-        }
-    }
-
-    fn is_over(&mut self, news: &News) -> bool {
-        if news.is_live {
-            (self.gone_at, self.has_ended) = (None, false);
-        }
-        let gone_for = (!news.is_live).then(|| self.gone_at.get_or_insert_with(Instant::now).elapsed());
-        let (dispose, window) = (self.settings.dispose, self.settings.options.window);
-        if !self.has_ended && gone_for.is_some_and(|gone| gone >= dispose) {
-            self.has_ended = true;
-            self.stream.lock().segmenter.end();
-        }
-        // Who is in the middle of it may see it to its end.
-        if gone_for.is_some_and(|gone| gone >= dispose + window) {
-            return true;
-        }
-        !self.settings.is_cut_unasked() && self.stream.close_if_idle(window * IDLE_WINDOWS)
     }
 }

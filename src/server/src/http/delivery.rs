@@ -4,8 +4,6 @@
 //! What was allowed by a header may be kept by the asker's own cache only: a shared one looks at addresses alone. What
 //! was allowed by a token in the address is another address than the same without it.
 
-use std::io::Write as _;
-
 use axum::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE,
     IF_RANGE, RANGE, VARY,
@@ -13,8 +11,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+
+use crate::hls::PlaylistText;
 
 /// How long a cache may keep an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +42,11 @@ impl Lifetime {
 /// Some caches keep refusals unless told.
 pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 
-/// Gives out a text that compresses well.
-pub(super) fn text(request: &HeaderMap, media_type: &'static str, lifetime: Lifetime, text: String) -> Response {
-    let zipped = if accepts_gzip(request) { gzip(text.as_bytes()) } else { None };
+/// Gives out a playlist.
+pub(super) fn text(request: &HeaderMap, media_type: &'static str, lifetime: Lifetime, text: &PlaylistText) -> Response {
+    let zipped = if accepts_gzip(request) { text.gzip() } else { None };
     let is_zipped = zipped.is_some();
-    let body = zipped.map_or_else(|| Bytes::from(text), Bytes::from);
+    let body = zipped.unwrap_or_else(|| text.plain());
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (CACHE_CONTROL, lifetime.header(request)),
@@ -138,13 +136,6 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
     codings.any(|(name, is_wanted)| is_wanted && (name == "gzip" || name == "x-gzip"))
 }
 
-/// The fastest level: a playlist repeats itself so much that more work gains nothing.
-fn gzip(text: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::fast());
-    encoder.write_all(text).ok()?;
-    encoder.finish().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -213,7 +204,12 @@ mod tests {
             ("identity", false),
             ("", false),
         ] {
-            let response = text(&with(ACCEPT_ENCODING, accepted), "a/b", Lifetime::seconds(1), playlist.clone());
+            let response = text(
+                &with(ACCEPT_ENCODING, accepted),
+                "a/b",
+                Lifetime::seconds(1),
+                &PlaylistText::new(playlist.clone()),
+            );
             assert_eq!(header(&response, "content-encoding") == "gzip", is_zipped, "{accepted}");
             assert_eq!(header(&response, "vary"), "Accept-Encoding");
             let sent = body(response).await;

@@ -18,7 +18,8 @@ use freshet_bridge::flv::flv_header;
 use freshet_sfu::CloseReason;
 use futures_util::stream;
 
-use super::{AppState, offer, streams};
+use super::streams::{self, Place};
+use super::{AppState, offer};
 use crate::engine::Protocol;
 use crate::live::{LivePlayer, Reading};
 
@@ -32,7 +33,7 @@ pub(super) async fn stream(state: &Arc<AppState>, mut parts: Parts) -> Response 
         false => None,
     };
     let protocol = if upgrade.is_some() { Protocol::WsFlv } else { Protocol::HttpFlv };
-    let opened = streams::play_request(state, &parts, protocol, None)
+    let opened = streams::play_request(state, &parts, protocol, &Place::of_path(parts.uri.path()))
         .and_then(|request| Arc::clone(&state.sessions).play_live(&request));
     let player = match opened {
         Ok(player) => player,

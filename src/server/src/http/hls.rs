@@ -15,20 +15,21 @@ use freshet_bridge::hls::{KEY_ENDING, SEGMENT_ENDING};
 use freshet_media::StreamKey;
 
 use super::delivery::{self, Lifetime, NOT_KEPT};
-use super::{AppState, offer, streams};
+use super::streams::{self, Place};
+use super::{AppState, offer};
 use crate::engine::{Protocol, Refusal};
 use crate::hls::{HlsServer, PlaylistView};
 use crate::srs_code as code;
 use crate::url::query::{Query, percent_encode};
 
 /// RFC 8216 §4 and §10.
-const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+pub(super) const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 const SEGMENT_TYPE: &str = "video/mp2t";
 const KEY_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A second is half of the shortest target duration that is of use; a player that gets the same text again asks after
 /// half a target duration (§6.3.4).
-const PLAYLIST_LIFETIME: Lifetime = Lifetime::seconds(1);
+pub(super) const PLAYLIST_LIFETIME: Lifetime = Lifetime::seconds(1);
 
 /// Parameters of the playlist's address that segments need as well: who may play, and which stream is meant.
 const PASSED_ON: [&str; 4] = ["token", "secret", "vhost", "domain"];
@@ -39,16 +40,16 @@ const CHROMIUM_MIN_SEGMENTS: usize = 3;
 /// Answers `/{app}/{stream}.m3u8`.
 pub(super) async fn playlist(state: &AppState, hls: &Arc<HlsServer>, parts: &Parts) -> Response {
     let answer = async {
-        let request = streams::play_request(state, parts, Protocol::Hls, None)?;
+        let request = streams::play_request(state, parts, Protocol::Hls, &Place::of_path(parts.uri.path()))?;
         let view = PlaylistView {
             name: percent_encode(request.key.stream()),
             query: passed_on(Query::new(parts.uri.query().unwrap_or_default())),
-            min_segments: if is_chromium_itself(parts) { CHROMIUM_MIN_SEGMENTS } else { 1 },
+            min_segments: min_segments(parts),
         };
         hls.playlist(&request, &view).await
     };
     match answer.await {
-        Ok(text) => delivery::text(&parts.headers, PLAYLIST_TYPE, PLAYLIST_LIFETIME, text),
+        Ok(text) => delivery::text(&parts.headers, PLAYLIST_TYPE, PLAYLIST_LIFETIME, &text),
         Err(refusal) => refused(state, parts, &refusal),
     }
 }
@@ -82,26 +83,33 @@ pub(super) fn encryption_key(state: &AppState, hls: &Arc<HlsServer>, parts: &Par
 
 /// The stream and the number in a path `/{app}/{stream}-{number}{ending}`, for whoever may play it.
 fn numbered(state: &AppState, parts: &Parts, ending: &str) -> Result<(StreamKey, u64), Refusal> {
-    let file = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let Place { app, stream: file } = Place::of_path(parts.uri.path());
     let stem = file.get(..file.len().saturating_sub(ending.len())).unwrap_or_default();
     let missing = || missing(parts, "the playlist has the names; ask for it first");
-    let (name, number) = stem.rsplit_once('-').ok_or_else(missing)?;
+    let (stream, number) = stem.rsplit_once('-').ok_or_else(missing)?;
     let number = number.parse().map_err(|_| missing())?;
-    let request = streams::play_request(state, parts, Protocol::Hls, Some(name))?;
+    let request = streams::play_request(state, parts, Protocol::Hls, &Place { app, stream })?;
     Ok((request.key, number))
 }
 
-fn missing(parts: &Parts, hint: &str) -> Refusal {
+/// A refusal of a file that is not there.
+pub(super) fn missing(parts: &Parts, hint: &str) -> Refusal {
     let detail = format!("there is nothing at {}", parts.uri.path());
     Refusal::new(404, code::NO_PUBLISHER, "no-segment", detail, hint)
 }
 
-fn refused(state: &AppState, parts: &Parts, refusal: &Refusal) -> Response {
+/// Refuses a request.
+pub(super) fn refused(state: &AppState, parts: &Parts, refusal: &Refusal) -> Response {
     streams::log_refusal(state, parts, refusal);
     let mut response = offer::refused(refusal);
     // What is not there yet may be there in a moment.
     response.headers_mut().insert(CACHE_CONTROL, NOT_KEPT);
     response
+}
+
+/// How many segments a request waits for.
+pub(super) fn min_segments(parts: &Parts) -> usize {
+    if is_chromium_itself(parts) { CHROMIUM_MIN_SEGMENTS } else { 1 }
 }
 
 /// Whether a `<video>` of Chromium plays the playlist, and no script: only those ask for a range.
@@ -111,7 +119,7 @@ fn is_chromium_itself(parts: &Parts) -> bool {
 }
 
 /// The query that segments get, with its question mark; empty without parameters.
-fn passed_on(query: Query<'_>) -> String {
+pub(super) fn passed_on(query: Query<'_>) -> String {
     let pairs = PASSED_ON.iter().filter_map(|name| {
         let value = query.get_verbatim(name)?;
         Some(format!("{name}={}", percent_encode(&value)))

@@ -10,6 +10,7 @@ mod delivery;
 mod flv;
 mod hls;
 mod host_names;
+mod low_latency;
 mod metrics;
 mod middleware;
 mod offer;

@@ -7,6 +7,7 @@ mod client;
 mod reader;
 mod rtmp;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ impl LiveStreams {
             }),
             news: Notify::new(),
             news_for_threads: Condvar::new(),
+            wants_keyframe: AtomicBool::new(false),
         });
         streams.insert(key.clone(), Arc::downgrade(&stream));
         stream
@@ -71,6 +73,8 @@ pub(crate) struct LiveStream {
     inner: Mutex<Inner>,
     news: Notify,
     news_for_threads: Condvar,
+    /// A player has a use for a keyframe.
+    wants_keyframe: AtomicBool,
 }
 
 /// What the lock of a stream guards.
@@ -131,6 +135,11 @@ impl Turn {
         self.start
     }
 
+    /// Whether a player has asked for a keyframe since the last call.
+    pub(crate) fn take_keyframe_wish(&self) -> bool {
+        self.stream.take_keyframe_wish()
+    }
+
     /// Gives a frame to everybody.
     pub(crate) fn push(&self, frame: Frame) {
         self.with_stream(|inner| {
@@ -169,6 +178,16 @@ impl LiveStream {
     /// The tracks that the present publisher has shown.
     pub(crate) fn tracks(&self) -> Tracks {
         self.lock().fanout.tracks().clone()
+    }
+
+    /// Asks whoever feeds the stream for a keyframe, if that can be asked for one.
+    pub(crate) fn ask_for_keyframe(&self) {
+        self.wants_keyframe.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a keyframe was asked for since the last call.
+    pub(crate) fn take_keyframe_wish(&self) -> bool {
+        self.wants_keyframe.swap(false, Ordering::Relaxed)
     }
 
     /// Wakes a task when there is something new. To be made before the look that finds nothing.

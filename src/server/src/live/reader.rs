@@ -58,6 +58,11 @@ impl LiveReader {
         self.seat.reason = reason;
     }
 
+    /// A keyframe is of use now. Where the stream crosses from WebRTC, its publisher is asked for one.
+    pub(crate) fn ask_for_keyframe(&self) {
+        self.stream.ask_for_keyframe();
+    }
+
     /// Waits until something happens, `within` at most, and appends the frames that have come.
     ///
     /// # Errors

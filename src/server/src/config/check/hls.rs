@@ -22,12 +22,16 @@ pub(super) fn check(f: &mut Findings<'_>, raw: &RawHls) -> Option<HlsSettings> {
     let dispose = f.seconds("hls", "dispose_seconds", raw.dispose_seconds, 1..=MAX_WAIT_SECONDS);
     let segments_per_key = f.number("hls", "segments_per_key", raw.segments_per_key, 1..=1_000);
     let disk = check_disk(f, raw);
+    let part =
+        if raw.part_seconds == 0.0 { 0.0 } else { f.fraction("hls", "part_seconds", raw.part_seconds, 0.05..=2.0) };
     raw.enabled.then_some(HlsSettings {
         options,
         always: raw.always,
         dispose,
         segments_per_key: raw.encrypt.then_some(segments_per_key as u32),
         disk,
+        // Players know no encrypted parts.
+        part: (part > 0.0 && !raw.encrypt).then(|| Duration::from_secs_f64(part)),
     })
 }
 

@@ -176,7 +176,9 @@ impl Passage {
         if has_keyframe {
             self.keyframe_at = now + settings.keyframe_interval;
         }
-        let is_due = now >= self.keyframe_at;
+        // A wish that a keyframe has overtaken is granted.
+        let is_wished = self.turn.take_keyframe_wish() && !has_keyframe;
+        let is_due = now >= self.keyframe_at || is_wished;
         if is_due {
             self.keyframe_at = now + settings.keyframe_interval;
         }
