@@ -54,14 +54,15 @@ export async function watch(url, done, timeoutMs) {
   return { last, segments: [...seen.values()] };
 }
 
-/** A page plays the moving picture for some seconds: what it saw. `how`: "native" or "hls.js", with its options. */
-export async function playInChromium(browsers, how, url, { seconds = 6, options = {} } = {}) {
+/** A page plays the moving picture: what it saw in some seconds after a warm-up. `how`: "native" or "hls.js", with its options. */
+export async function playInChromium(browsers, how, url, { seconds = 6, warmup = 0, options = {} } = {}) {
   const blank = await blankPage();
   try {
     const page = await browsers.page('chromium', blank.url);
     if (how === 'hls.js') await page.addScriptTag({ path: path.join(tests, 'node_modules/hls.js/dist/hls.js') });
     await page.evaluate(watchPicture, [how, url, options]);
     await until('a painted frame', 35_000, () => page.evaluate(() => globalThis.seen.painted > 5));
+    await sleep(warmup * 1000);
     await page.evaluate(() => (globalThis.seen.ages.length = globalThis.seen.painted = 0));
     await sleep(seconds * 1000);
     const seen = await page.evaluate(() => {

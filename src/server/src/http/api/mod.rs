@@ -228,6 +228,7 @@ async fn server(State(state): State<Arc<AppState>>) -> Response {
         "http_flv": settings.http_flv,
         "hls": settings.hls.is_some(),
         "rooms": settings.signaling.is_some(),
+        "ll_hls": settings.hls.as_ref().is_some_and(|hls| hls.part.is_some()),
         "codecs": codecs,
         "prefer_codec": info.prefer_codec.map(Codec::rtp_name),
         "ice_servers": ice_servers,
