@@ -108,8 +108,8 @@ group('hls encrypted', withFolder(`encrypt = true\nsegments_per_key = 2\n\n[play
     const { code, stderr } = await ffmpeg(['-live_start_index', '0', '-i', url, '-t', '5', '-f', 'null', '-']).ended;
     assert.ok(code === 0 && !/error|invalid|corrupt/i.test(stderr), stderr);
     await ffmpegDone(['-i', `${web}/live/locked.m3u8`, '-t', '3', '-f', 'null', '-']);
-    const hlsJs = await playInChromium(browsers, 'hls.js', url, { seconds: 5 });
-    const native = await playInChromium(browsers, 'native', url, { seconds: 5 });
+    const hlsJs = await playInChromium(browsers, 'hls.js', url, { seconds: 3 });
+    const native = await playInChromium(browsers, 'native', url, { seconds: 3 });
     await publisher.stop();
     await until('keys and all are gone', (DISPOSE_SECONDS + WINDOW_SECONDS + 6) * 1000, () => fs.readdirSync(folder).length === 0);
     return `hls.js ${figures(hlsJs)}; Chromium ${figures(native)}`;

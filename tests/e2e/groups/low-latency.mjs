@@ -56,7 +56,7 @@ async function withParts(url) {
 function plays(codec, title, limit) {
   return test(title, 80, async ({ server, browsers }) => {
     const publisher = await browsers.publish(server.urls(codec).whip, { codec });
-    const seen = await playInChromium(browsers, 'hls.js', masterOf(server, codec), { warmup: 5, options: CATCH_UP });
+    const seen = await playInChromium(browsers, 'hls.js', masterOf(server, codec), { seconds: limit ? 6 : 3, warmup: limit ? 4 : 2, options: CATCH_UP });
     assert.ok(!limit || seen.p50 <= limit, figures(seen));
     await publisher.close();
     return figures(seen);
@@ -118,15 +118,15 @@ group('low latency', serverAndClients(''), [
     assert.ok(code === 0 && !/error|invalid|corrupt|non monoton/i.test(stderr), stderr);
     const secure = masterOf(server, 'others').replace(server.base, server.secure);
     await ffmpegDone(['-tls_verify', '0', '-i', secure, '-t', '2', '-c', 'copy', '-f', 'null', '-']);
-    const hlsJs = await playInChromium(browsers, 'hls.js', secure, { seconds: 4, warmup: 3, options: CATCH_UP });
-    const native = await playInChromium(browsers, 'native', masterOf(server, 'others'), { seconds: 4 });
+    const hlsJs = await playInChromium(browsers, 'hls.js', secure, { seconds: 3, warmup: 2, options: CATCH_UP });
+    const native = await playInChromium(browsers, 'native', masterOf(server, 'others'), { seconds: 3 });
     await publisher.stop();
     return `RTMP in, hls.js over HTTP/2 ${figures(hlsJs)}; Chromium ${figures(native)}`;
   }),
   test('MPEG-TS of a browser in segments of 2 s', 80, async ({ server, browsers }) => {
     const publisher = await browsers.publish(server.urls('ts').whip, { codec: 'h264' });
     const url = `${server.base}/live/ts.m3u8`;
-    const seen = await playInChromium(browsers, 'hls.js', url, { warmup: 4, options: { liveSyncDurationCount: 1, ...CATCH_UP } });
+    const seen = await playInChromium(browsers, 'hls.js', url, { seconds: 4, warmup: 3, options: { liveSyncDurationCount: 1, ...CATCH_UP } });
     const lengths = [...(await ask(url)).text.matchAll(/#EXTINF:([\d.]+)/g)].map(([, seconds]) => Number(seconds));
     assert.ok(lengths.slice(1).every(seconds => seconds > 1.8 && seconds < 2.4), `segments of ${lengths} s`);
     assert.ok(seen.p50 <= MAX_TS_DELAY_MS, figures(seen));

@@ -168,3 +168,91 @@ impl HlsStream<LowLatencySegmenter> {
         Refusal::new(400, code::HTTP_REQUEST, "too-far-ahead", detail, "ask for what follows the playlist's last entry")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use freshet_bridge::hls::HlsOptions;
+    use freshet_media::{Codec, MediaTime, StreamKey, TrackConfig};
+    use freshet_sfu::SessionStatus;
+
+    use super::*;
+
+    type Stream = Arc<HlsStream<LowLatencySegmenter>>;
+
+    fn stream() -> Stream {
+        let options = HlsOptions { fragment: Duration::from_millis(500), ..HlsOptions::default() };
+        let cut = LowLatencySegmenter::new(options, Duration::from_millis(200), 100);
+        HlsStream::new(StreamKey::new("", "live", "cam").unwrap(), cut, &Arc::new(SessionStatus::default()))
+    }
+
+    /// Sound of that time, in frames of 20 ms. Segments of sound are 1.06 s long.
+    fn feed(stream: &Stream, millis: std::ops::Range<i64>) {
+        let config = Arc::new(TrackConfig { codec: Codec::Aac, record: Bytes::from_static(&[0x11, 0x90]) });
+        for at in millis.step_by(20).map(MediaTime::from_millis) {
+            let data = Bytes::from_static(&[7; 50]);
+            let frame = Frame { config: Arc::clone(&config), dts: at, pts: at, is_keyframe: true, data };
+            stream.change(|cut| cut.push(frame, SystemTime::UNIX_EPOCH).unwrap());
+        }
+    }
+
+    fn asking(
+        stream: &Stream,
+        sequence: Option<u64>,
+        part: Option<u64>,
+    ) -> tokio::task::JoinHandle<Result<String, u16>> {
+        let stream = Arc::clone(stream);
+        let request = MediaRequest { sequence, part, min_segments: 1, ..MediaRequest::default() };
+        tokio::spawn(async move {
+            let answer = stream.media(&request).await.map_err(|refusal| refusal.status)?;
+            Ok(String::from_utf8(answer.text.plain().to_vec()).unwrap())
+        })
+    }
+
+    /// Lets every task run as far as it comes.
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_answered_when_it_is_there() {
+        let stream = stream();
+        let first = asking(&stream, None, None);
+        settle().await;
+        assert!(!first.is_finished());
+        feed(&stream, 0..2_500);
+        assert!(first.await.unwrap().unwrap().contains("\nseg-100.m4s\n"));
+        let next = stream.lock().cut.playlist().next_sequence();
+        let (segment, part) = (asking(&stream, Some(next), None), asking(&stream, Some(next), Some(3)));
+        settle().await;
+        assert!(!segment.is_finished() && !part.is_finished());
+        feed(&stream, 2_500..3_060);
+        settle().await;
+        assert!(!segment.is_finished() && part.is_finished());
+        feed(&stream, 3_060..4_500);
+        assert!(segment.await.unwrap().unwrap().contains(&format!("\nseg-{next}.m4s\n")));
+        assert_eq!(asking(&stream, Some(next + 100), None).await.unwrap(), Err(400));
+        assert_eq!(asking(&stream, Some(next + 1), Some(900)).await.unwrap(), Err(400));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_hinted_at_is_waited_for() {
+        let stream = stream();
+        feed(&stream, 0..2_500);
+        let hinted = stream.lock().cut.playlist().next_part();
+        let waiting = tokio::spawn({
+            let stream = Arc::clone(&stream);
+            async move { stream.part(hinted).await }
+        });
+        settle().await;
+        assert!(!waiting.is_finished());
+        feed(&stream, 2_500..3_000);
+        assert!(waiting.await.unwrap().unwrap().is_some_and(|part| part[4..8] == *b"moof"));
+        assert_eq!(stream.part(hinted + 100).await.unwrap(), None);
+        let waiting = asking(&stream, Some(stream.lock().cut.playlist().next_sequence()), None);
+        settle().await;
+        stream.close();
+        assert_eq!(waiting.await.unwrap(), Err(404));
+    }
+}
