@@ -139,8 +139,8 @@ started="$started $nginx"
 patiently curl -sf "http://127.0.0.1:$nginx_port/cam.m3u8"
 workers=$(pgrep -P "$nginx" | tr '\n' ' ')
 
-ask() { # NAME URL PIDS [WRK OPTIONS…]: appends requests per second and microseconds per request
-    name=$1 url=$2 pids=$3
+ask() { # REPORT URL PIDS [WRK OPTIONS…]: appends requests per second and microseconds per request
+    report=$1 url=$2 pids=$3
     shift 3
     # shellcheck disable=SC2086
     before=$(cpu_ms $pids)
@@ -149,7 +149,7 @@ ask() { # NAME URL PIDS [WRK OPTIONS…]: appends requests per second and micros
     spent=$(($(cpu_ms $pids) - before))
     if grep -q 'Non-2xx\|Socket errors' "$out/wrk.txt"; then cat "$out/wrk.txt" >&2; fi
     awk -v spent="$spent" '/requests in/ { n = $1 } /^Requests\/sec/ { rps = $2 } END { printf "%.0f %.2f\n", rps, spent * 1000 / n }' \
-        "$out/wrk.txt" >>"$out/$name"
+        "$out/wrk.txt" >>"$out/$report"
 }
 
 both() { # NAME PATH_OF_FRESHET FILE [WRK OPTIONS…]
