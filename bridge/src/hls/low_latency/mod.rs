@@ -9,7 +9,7 @@
 //! What keeps the rules for parts whatever the frame rate: the part target is made of whole frames, once the first
 //! segment has shown how far apart they are. That segment is cut into parts when it is whole.
 //!
-//! Not here: several renditions and their reports, encryption, byte ranges, date ranges, MP3.
+//! Not here: several renditions and their reports, encryption, byte ranges, date ranges, VP8 and MP3.
 
 mod multivariant;
 mod playlist;

@@ -390,6 +390,9 @@ fn what_cannot_be_carried_is_told_once_and_the_rest_goes_on() {
     let said: Vec<_> = (0..40).map(|i| push(&mut segmenter, i)).filter(Result::is_err).collect();
     assert_eq!(said, [Err(Fmp4Error::Codec(Codec::Pcma))]);
     assert_eq!(segmenter.unplayable(), Some(&Fmp4Error::Codec(Codec::Pcma)));
+    let mut segmenter = new_segmenter(2.0, 200);
+    let picture = frame(&config(Codec::Vp8, &[]), 0, 0, true, &[0x10, 0, 0, 0x9d, 1, 0x2a, 0x40, 1, 180, 0]);
+    assert_eq!(segmenter.push(picture, UNIX_EPOCH), Err(Fmp4Error::NotPlayed(Codec::Vp8)));
     // A picture that browsers play without its sound is better than none.
     let mut segmenter = new_segmenter(2.0, 200);
     let sound = frame(&config(Codec::Mp3, &[]), 0, 0, true, &[0xff, 0xfb, 0x90, 0x64]);

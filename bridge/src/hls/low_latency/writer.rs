@@ -19,6 +19,8 @@ const LEAST_PERCENT: u32 = 85;
 const SOUND_LEADS_AFTER: Duration = Duration::from_millis(500);
 /// Of the last part of a segment, which may hold no more than what came too late for the one before.
 const LEAST_DURATION: Duration = Duration::from_millis(1);
+/// The media source extensions of Chromium and Firefox refuse these in MP4, and with one of them the other track.
+const NOT_PLAYED: [Codec; 2] = [Codec::Vp8, Codec::Mp3];
 /// Frames farther apart say nothing of the frame rate.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -154,9 +156,9 @@ impl SegmentWriter for LowLatencyWriter {
     type Error = Fmp4Error;
 
     fn track(frame: &Frame) -> Result<Option<Fmp4Track>, Fmp4Error> {
-        // Chromium's media source extensions refuse MP3 in MP4, and the picture with it.
-        if frame.config.codec == Codec::Mp3 {
-            return Err(Fmp4Error::NotPlayed(Codec::Mp3));
+        let codec = frame.config.codec;
+        if NOT_PLAYED.contains(&codec) {
+            return Err(Fmp4Error::NotPlayed(codec));
         }
         match Fmp4Track::new(frame) {
             Ok(track) => Ok(Some(track)),
