@@ -12,6 +12,7 @@ import './groups/hls-delivery.mjs';
 import './groups/hls-disk.mjs';
 import './groups/record.mjs';
 import './groups/low-latency.mjs';
+import './groups/fmp4.mjs';
 import './groups/rtmp-rules.mjs';
 import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';
