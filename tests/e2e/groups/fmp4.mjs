@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { ffmpeg, ffmpegDone, live, packets } from '../lib/ffmpeg.mjs';
-import { sleep } from '../lib/peers.mjs';
+import { ffmpeg, ffmpegDone, live, packets, push } from '../lib/ffmpeg.mjs';
+import { figures, playInChromium } from '../lib/hls.mjs';
+import { sleep, until } from '../lib/peers.mjs';
 import { cache } from '../lib/server.mjs';
 import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
@@ -109,4 +110,26 @@ group('fmp4', serverAndClients(''), [
   carries('hevc', 'H.265 with B-frames and AAC', ['-c:v', 'libx265', '-preset', 'ultrafast', '-x265-params', 'bframes=2:log-level=error', '-c:a', 'aac', '-ar', '44100']),
   carries('av1', 'AV1 and Opus', ['-c:v', 'libsvtav1', '-preset', '12', '-svtav1-params', 'pred-struct=1:rc=2', '-b:v', '600k', '-c:a', 'libopus']),
   carries('vp9', 'VP9 and Opus', ['-c:v', 'libvpx-vp9', '-deadline', 'realtime', '-cpu-used', '8', '-b:v', '600k', '-c:a', 'libopus']),
+  test('hls.js plays on where a publisher comes back with another picture', 80, async ({ server, browsers }) => {
+    const { rtmp } = server.urls('back');
+    const first = push(rtmp, { size: '640x480' });
+    await live(server, 'back', first);
+    let second;
+    const comesBack = async () => {
+      await first.stop();
+      second = push(rtmp, { size: '480x360', fps: 25 });
+      await live(server, 'back', second);
+    };
+    // The picture of the first one is seen for too short to be enough.
+    const url = `${server.base}/hls/live/back/index.m3u8`;
+    const playing = playInChromium(browsers, 'hls.js', url, { seconds: 14, options: { liveSyncDuration: 2 } });
+    await until('a segment', 15_000, async () => /^seg-/m.test(await (await fetch(url.replace('index', 'media'))).text()));
+    await sleep(2000);
+    const [seen] = await Promise.all([playing, comesBack()]);
+    const media = await (await fetch(url.replace('index', 'media'))).text();
+    assert.equal([...media.matchAll(/#EXT-X-MAP:/g)].length, 2, media);
+    assert.match(await (await fetch(url)).text(), /RESOLUTION=480x360,FRAME-RATE=25/);
+    await second.stop();
+    return figures(seen);
+  }),
 ]);
