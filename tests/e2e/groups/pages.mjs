@@ -135,14 +135,19 @@ group('pages', setup, [
     // The pages of calls are another group's business.
     errors.splice(0);
   }),
-  test('axe finds nothing serious, and nothing is wider than a phone', 60, async ({ open }) => {
+  test('axe finds nothing serious, and nothing is wider than a phone', 90, async ({ open }) => {
     const publish = await open('/publish?stream=live/axe&source=test&autostart=true');
     await live(publish);
     const play = await open('/play/live/axe');
     await live(play);
     const lesser = [];
-    for (const [name, page] of [['start', await open('/')], ['publish', await open('/publish')], ['publishing', publish], ['play', play], ['waiting', await open('/play/live/nobody')]]) {
-      for (const colorScheme of ['light', 'dark']) {
+    for (const [name, page, schemes] of [
+      ['play', play, ['light', 'dark']],
+      ['publishing', publish, ['light']],
+      ['start', await open('/'), ['dark', 'light']],
+      ['publish', await open('/publish'), ['light']],
+    ]) {
+      for (const colorScheme of schemes) {
         await page.emulateMedia({ colorScheme });
         lesser.push(await assertAccessible(page, `${name}, ${colorScheme}`));
       }
@@ -151,6 +156,7 @@ group('pages', setup, [
         assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - innerWidth)), 0, `${name} at ${width}`);
         await shot(page, `look-${name}-${width}`);
       }
+      await page.close();
     }
     return lesser.filter(Boolean).join(' | ') || 'axe finds nothing at all';
   }),
