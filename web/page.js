@@ -184,6 +184,21 @@ export function copyOnClick(button, text) {
   });
 }
 
+/**
+ * Origins for other devices: the one this page was opened at where they can use it, and those of the server's networks.
+ * @param {string[]} pages  origins that the server knows
+ */
+export function phoneOrigins(pages) {
+  const isLocal = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+  return [...new Set([...(isSecureContext && !isLocal ? [location.origin] : []), ...pages])];
+}
+
+/** Shows an address of this server for a phone's camera. @param {HTMLImageElement} image @param {string} url */
+export function showQrCode(image, url) {
+  image.src = `/api/v1/freshet/qr.svg?${new URLSearchParams({ url })}`;
+  image.alt = `QR code of ${url}`;
+}
+
 /** The clipboard interface is missing on plain HTTP; selecting the text works everywhere. @param {string} text */
 async function copy(text) {
   try {

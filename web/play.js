@@ -266,6 +266,8 @@ function showAll(figures) {
   showFigure('buffer', figures.jitterBufferMs, ms);
   showFigure('freezes', figures.freezes, (count) => (count ? `${count} (${((figures.frozenMs ?? 0) / 1000).toFixed(1)} s)` : 'none'));
   showFigure('path', figures.path);
+  // Only WebRTC tells of these.
+  for (const id of ['rtt', 'loss']) /** @type {HTMLElement} */ (element(`stat-${id}`).parentElement).hidden = way?.via !== 'webrtc';
 }
 
 /** @param {number | null} delayMs */

@@ -6,8 +6,8 @@ import { showLevel } from './lib/level.js';
 import { StatsMeter } from './lib/stats.js';
 import { WhipClient, sendableVideoCodecs } from './lib/whip.js';
 import {
-  codecName, copyOnClick, element, endpoint, hideFailure, pageAddress, parameter, serverInfo,
-  showCommonFigures, showDiagnosis, showFailure, showState, streamFromAddress, tidy,
+  codecName, copyOnClick, element, endpoint, hideFailure, pageAddress, parameter, phoneOrigins, serverInfo,
+  showCommonFigures, showDiagnosis, showFailure, showQrCode, showState, streamFromAddress, tidy,
 } from './page.js';
 
 const SAMPLE_MS = 1000;
@@ -32,6 +32,8 @@ let stopLevel = () => undefined;
 let turn = 0;
 /** @type {number | undefined} */
 let httpsPort;
+/** Where a phone finds the play page. @type {string | undefined} */
+let phoneOrigin;
 
 form.addEventListener('submit', (event) => {
   event.preventDefault();
@@ -48,6 +50,7 @@ bitrate.addEventListener('change', () => void client?.setMaxBitrate(chosenBitrat
 element('camera').addEventListener('change', () => void switchDevice('video'));
 element('microphone').addEventListener('change', () => void switchDevice('audio'));
 navigator.mediaDevices?.addEventListener('devicechange', () => void listDevices());
+element('phone').addEventListener('toggle', showCode);
 copyOnClick(element('copy-link'), () => playLink.value);
 void prepare();
 
@@ -63,7 +66,10 @@ async function prepare() {
   sourceChanged();
   showLink();
   setInterval(() => void sample(), SAMPLE_MS);
-  httpsPort = (await serverInfo()).https_port;
+  const info = await serverInfo();
+  httpsPort = info.https_port;
+  [phoneOrigin] = phoneOrigins(info.pages ?? []);
+  showLink();
   warnWhenInsecure();
   await listDevices();
   if (parameter('autostart') === 'true') await publish();
@@ -224,6 +230,16 @@ function showLink() {
   playLink.value = address;
   element('open-link', HTMLAnchorElement).href = address;
   element('nav-play', HTMLAnchorElement).href = address;
+  showCode();
+}
+
+/** The code is fetched only where somebody looks at it. */
+function showCode() {
+  const phone = element('phone', HTMLDetailsElement);
+  phone.hidden = !phoneOrigin;
+  if (!phoneOrigin || !phone.open) return;
+  const { pathname, search } = new URL(playLink.value);
+  showQrCode(element('qr', HTMLImageElement), `${phoneOrigin}${pathname}${search}`);
 }
 
 /** @returns {import('./capture.js').CaptureChoice} */

@@ -1,6 +1,6 @@
 // The start page: choose a stream, see what is live, and where other programs connect.
 
-import { codecName, copyOnClick, element, endpoint, getJson, kbps, pageAddress, parameter, serverInfo, setText, tidy } from './page.js';
+import { codecName, copyOnClick, element, endpoint, getJson, kbps, pageAddress, parameter, phoneOrigins, serverInfo, setText, showQrCode, tidy } from './page.js';
 import { secureAddress } from './lib/diagnose.js';
 
 const REFRESH_MS = 2000;
@@ -64,10 +64,9 @@ async function showServer() {
   }
 }
 
-/** Addresses for phones: the one this page was opened at where others can use it, and those of the server's networks. @param {string[]} pages */
+/** @param {string[]} pages  origins that the server knows */
 function showPhone(pages) {
-  const isLocal = /^(localhost|127\.|\[::1\])/.test(location.hostname);
-  const origins = [...new Set([...(isSecureContext && !isLocal ? [location.origin] : []), ...pages])];
+  const origins = phoneOrigins(pages);
   element('phone').hidden = origins.length === 0;
   if (!origins.length) return;
   phoneAddress.replaceChildren(...origins.map((origin) => new Option(origin.replace(/^https?:\/\//, ''), `${origin}/`)));
@@ -75,10 +74,8 @@ function showPhone(pages) {
 }
 
 function showCode() {
-  const qr = element('qr', HTMLImageElement);
   const url = new URL(phoneAddress.value);
-  qr.src = `/api/v1/freshet/qr.svg?${new URLSearchParams({ url: url.href })}`;
-  qr.alt = `QR code of ${url.href}`;
+  showQrCode(element('qr', HTMLImageElement), url.href);
   // An address instead of a name can have no certificate that phones know.
   element('phone-warning').hidden = url.protocol !== 'https:' || !/^(\[|[\d.]+$)/.test(url.hostname);
 }

@@ -112,7 +112,7 @@ function unconnected({ kind, candidates, checks }) {
   const ports = [...new Set(addresses.map((address) => address.slice(address.lastIndexOf(':') + 1)))].join(', ');
   return {
     kind,
-    what: `The server answered over HTTP, but media came through ${protocols.length > 1 ? `neither over ${protocols.join(' nor over ')}` : `not over ${protocols[0]}`}.`,
+    what: `The server answered over HTTP, but no media connection came about${protocols.length > 1 ? `, neither over ${protocols.join(' nor over ')}` : ` over ${protocols[0]}`}.`,
     remedy: `A firewall blocks port ${ports}, or the address below is not the one this computer reaches the server at: open the port for UDP and TCP, or set CANDIDATE on the server to its public address.`,
     details: candidates.map((address) => tried(address, checks)),
   };

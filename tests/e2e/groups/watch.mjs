@@ -81,6 +81,7 @@ function stepsDown(kind, publish, name) {
     const page = await context.open(`/play/live/down-${kind}-${name}`, kind);
     await until('another way', 15_000, async () => (await viaOf(page)) !== 'webrtc');
     const via = await viaOf(page);
+    assert.equal(via, 'llhls', 'the next best way');
     const stepped = Date.now() - began;
     await playing(page, via);
     const took = Date.now() - began;
@@ -96,33 +97,45 @@ function stepsDown(kind, publish, name) {
 
 const rtmp = async ({ server }, name) => live(server, name, push(server.urls(name).rtmp, { video: BASELINE, audio: AAC }));
 
+/** A case: the stream ends and begins anew, with another size. */
+function comesBack(via) {
+  return test(`${via}: the publisher goes and comes back, and so does the picture`, 60, async context => {
+    const { server } = context;
+    const name = `back-${via}`;
+    const first = push(server.urls(name).rtmp, { video: BASELINE, audio: AAC });
+    await live(server, name, first);
+    const page = await context.open(`/play/live/${name}?via=${via}`);
+    await playing(page, via);
+    await first.stop();
+    await until('the page waits', 20_000, async () => (await stateOf(page)) === 'waiting');
+    await live(server, name, push(server.urls(name).rtmp, { video: BASELINE, audio: AAC, size: '320x240' }));
+    await playing(page, via);
+    const { size } = await assertMoves(page);
+    assert.equal(size, '320x240');
+  });
+}
+
 group('watch', setup, [
   stepsDown('chromium', whip, 'whip'),
   stepsDown('firefox', rtmp, 'rtmp'),
-  test('chromium: HTTP-FLV by choice, its delay and figures, and back to WebRTC on demand', 60, async context => {
-    await whip(context, 'flv');
-    const page = await context.open('/play/live/flv?via=flv');
-    await playing(page, 'flv');
-    const { size } = await assertMoves(page);
-    const delay = await until('a delay', 10_000, () => figure(page, 'delay'));
-    assert.ok(delay > 0 && delay < 4000, `${delay} ms`);
-    assert.ok((await figure(page, 'bitrate')) > 50);
-    assert.match(await text(page, 'stat-codec'), /H\.264 \+ AAC/);
+  test('chromium: HTTP-FLV and LL-HLS by choice, their delays and figures, and back to WebRTC on demand', 60, async context => {
+    await whip(context, 'chosen');
+    const page = await context.open('/play/live/chosen?via=flv');
+    const seen = [];
+    for (const via of ['flv', 'llhls']) {
+      if (via !== 'flv') await page.click(`#ways button[value=${via}]`);
+      await playing(page, via);
+      const { size } = await assertMoves(page);
+      const delay = await until('a delay', 10_000, () => figure(page, 'delay'));
+      assert.ok(delay > 0 && delay < 4000, `${via}: ${delay} ms`);
+      assert.ok((await figure(page, 'bitrate')) > 50);
+      assert.match(await text(page, 'stat-codec'), /H\.264 \+ AAC/);
+      seen.push(`${via} ${size}, delay ${delay} ms`);
+    }
     await page.click('#ways button[value=webrtc]');
     await until('WebRTC is tried', 5000, async () => (await viaOf(page)) === 'webrtc');
-    return `${size}, delay ${delay} ms`;
+    return seen.join('; ');
   }),
-  test('HTTP-FLV: the publisher goes and comes back, and so does the picture', 60, async context => {
-    const { server } = context;
-    const first = push(server.urls('back').rtmp, { video: BASELINE, audio: AAC });
-    await live(server, 'back', first);
-    const page = await context.open('/play/live/back?via=flv');
-    await playing(page, 'flv');
-    await first.stop();
-    await until('the page waits', 15_000, async () => (await stateOf(page)) === 'waiting');
-    await live(server, 'back', push(server.urls('back').rtmp, { video: BASELINE, audio: AAC, size: '320x240' }));
-    await playing(page, 'flv');
-    const { size } = await assertMoves(page);
-    assert.equal(size, '320x240');
-  }),
+  comesBack('flv'),
+  comesBack('llhls'),
 ]);
