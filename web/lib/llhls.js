@@ -8,6 +8,7 @@
 import { HttpPlayer, shortName } from './httpplayer.js';
 import { isMaster, parseMaster, parseMedia, startIndex } from './m3u8.js';
 import { SessionError } from './resource.js';
+import { pause } from './retrying.js';
 
 /** Parts may be short; a distance below this runs dry at every hiccup. */
 const LEAST_DISTANCE_S = 0.5;
@@ -17,6 +18,8 @@ const POLL_SHARE = 0.5;
 const MOST_PLAYLISTS_WITHOUT_NEWS = 4;
 /** A server that has news at once and again is asked no faster than this. */
 const LEAST_RELOAD_MS = 20;
+/** One that has had none for long is left alone for a moment. */
+const REST_MS = 500;
 
 /** @typedef {import('./m3u8.js').Piece} Piece @typedef {import('./m3u8.js').Playlist} Playlist */
 
@@ -74,12 +77,22 @@ export class LlHlsPlayer extends HttpPlayer {
     }
     const wait = !before ? 0 : before.canBlock ? LEAST_RELOAD_MS : before.targetSeconds * 1000 * POLL_SHARE;
     const asked = performance.now();
-    if (!before?.canBlock) await new Promise((resolve) => setTimeout(resolve, wait));
-    const response = await this.request(address.href, signal);
-    const playlist = parseMedia(await response.text(), response.url);
+    if (!before?.canBlock) await pause(wait, signal);
+    const playlist = await this.#reload(address.href, signal).catch(async (error) => {
+      // Nothing came while the server let us wait: what has been seen still holds.
+      if (!before?.canBlock || !(error instanceof SessionError) || error.status !== 503) throw error;
+      await pause(REST_MS, signal);
+      return before;
+    });
     const early = wait - (performance.now() - asked);
-    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+    if (early > 0) await pause(early, signal);
     return playlist;
+  }
+
+  /** @param {string} url @param {AbortSignal} signal */
+  async #reload(url, signal) {
+    const response = await this.request(url, signal);
+    return parseMedia(await response.text(), response.url);
   }
 
   /** @param {Playlist} playlist @param {AbortSignal} signal */
