@@ -124,6 +124,32 @@ group('call', setup, [
       await bob.click('#leave');
     }
   }),
+  test("the browser's own devices: chosen, remembered, changed in the meeting", 50, async ({ browsers, url }) => {
+    const bob = await enter(browsers, url('/call/devices'), 'Bob');
+    const amy = await browsers.page('chromium', url('/call/devices?display=Amy'));
+    const options = which => amy.$$eval(`#${which} option`, all => all.map(one => one.label));
+    await until('the devices have names', 8000, async () => (await options('microphone')).length > 2 && (await options('camera')).length > 1);
+    await until('the preview runs', 5000, () => amy.evaluate(() => document.getElementById('preview').videoWidth > 0 && document.getElementById('overlay').hidden));
+    await until('the level moves', 5000, () => amy.evaluate(() => document.getElementById('level').value > 0.2));
+    const [, , last] = await options('microphone');
+    await amy.selectOption('#microphone', { label: last });
+    await amy.reload();
+    await until('it is remembered', 8000, () => amy.$eval('#microphone', (select, label) => select.selectedOptions[0].label === label, last));
+    await join(amy);
+    const sent = () => bob.evaluate(() => lookAround().find(tile => !tile.isSelf)?.frames ?? 0);
+    await sees(bob, "Bob sees Chromium's camera and hears its beeps", 8000, tiles => others(tiles)[0]?.frames > 10 && others(tiles)[0].isSpeaking);
+    await amy.click('#open-devices');
+    await amy.selectOption('#camera', { index: 1 });
+    await amy.selectOption('#microphone', { index: 1 });
+    if (await amy.isVisible('#speaker')) await amy.selectOption('#speaker', { index: (await options('speaker')).length - 1 });
+    await amy.keyboard.press('Escape');
+    const before = await sent();
+    await sees(bob, 'picture and beeps go on', 8000, tiles => others(tiles)[0].frames > before + 30 && others(tiles)[0].isSpeaking);
+    await amy.click('#toggle-screen');
+    await sees(bob, 'a real screen', 5000, tiles => others(tiles)[0].isScreen && !others(tiles)[0].isPictureless);
+    assert.ok(!(await amy.isVisible('#failure')), await amy.innerText('#failure'));
+    return `${(await options('camera')).slice(1)}; ${(await options('microphone')).slice(1)}; ${(await options('speaker')).slice(1)}`;
+  }),
   test('sound that the browser holds back is asked for', 30, async ({ browsers, url }) => {
     const script = `{ const play = HTMLMediaElement.prototype.play; let blocked = true;
       addEventListener('click', event => { if (event.target.id === 'hear-button') blocked = false; }, true);
@@ -191,7 +217,14 @@ group('call', setup, [
   test("SRS's addresses and parameters", 30, async ({ browsers, url, server }) => {
     const amy = await browsers.page('chromium', url('/demos/one2one.html?room=srs&display=Amy&autostart=true'));
     await amy.waitForSelector('body[data-view=meeting]');
-    await until('the stream has the name that SRS gives it', 8000, async () => (await server.api('/api/v1/streams/?count=100')).streams.some(one => one.url === '/srs/Amy'));
+    const isLive = async () => (await server.api('/api/v1/streams/?count=100')).streams.some(one => one.url === '/srs/Amy' && one.publish.active);
+    await until('the stream has the name that SRS gives it', 8000, isLive);
+    // The old page's seat and stream have the name that the new one wants.
+    await amy.reload();
+    await amy.waitForSelector('body[data-view=meeting]');
+    await until('the stream is there again', 8000, isLive);
+    const bob = await enter(browsers, url('/demos/one2one.html?room=srs'), 'Bob');
+    await sees(bob, 'Bob has a picture of Amy', 8000, tiles => others(tiles)[0]?.name === 'Amy' && others(tiles)[0].frames > 3);
   }),
 ]);
 
