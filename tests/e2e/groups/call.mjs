@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { assertAccessible } from '../lib/axe.mjs';
-import { CAST, arrive, company, enter, firstPictureMs, isNear, isWhole, join, sees, showsScreen } from '../lib/callers.mjs';
+import { CAST, arrive, company, devicesOf, enter, firstPictureMs, isNear, isWhole, join, sees, showsScreen } from '../lib/callers.mjs';
 import { CLEAN, IN_LAB, LAB_ADDRESS, callInLab, endClients, startLab } from '../lib/lab.mjs';
 import { Browsers, sleep, until } from '../lib/peers.mjs';
 import { cache, startServer } from '../lib/server.mjs';
@@ -123,6 +123,12 @@ group('call', setup, [
       await sees(amy, 'Amy sees that Bob has neither', 4000, tiles => others(tiles).length === 1 && others(tiles)[0].isMuted && others(tiles)[0].isPictureless);
       await bob.click('#leave');
     }
+    // A camera that comes later is sent in the session that began without one.
+    const cat = await enter(browsers, url('/room/bare'), 'Cat', { fail: { camera: 'NotFoundError' } });
+    await sees(amy, 'Amy hears Cat and sees initials', 8000, tiles => others(tiles)[0]?.isPictureless && Math.abs(others(tiles)[0].hz - CAST.Cat.hz) < 40);
+    await cat.evaluate(devicesOf('Cat'));
+    await cat.click('#toggle-camera');
+    await sees(amy, 'Amy sees and hears Cat', 8000, company('Cat'));
   }),
   test("the browser's own devices: chosen, remembered, changed in the meeting", 50, async ({ browsers, url }) => {
     const bob = await enter(browsers, url('/call/devices'), 'Bob');
