@@ -372,10 +372,11 @@ impl ConnectionLimits {
         let Some(open_files) = open_files else { return wanted };
         // Media over TCP is the exception; what is left over is for sockets, certificates and log.
         let limits = ConnectionLimits {
-            http: wanted.http.min(open_files * 3 / 10).max(1),
+            http: wanted.http.min(open_files * 2 / 5).max(1),
             ice_tcp: wanted.ice_tcp.min(open_files / 5).max(1),
             rtmp: wanted.rtmp.min(open_files / 5).max(1),
-            signaling: wanted.signaling.min(open_files / 5).max(1),
+            // More than is left over: an address has few, so they are not all taken at once by mistake or by malice.
+            signaling: wanted.signaling.min(open_files / 2).max(1),
         };
         if limits.http < wanted.http {
             info!(
@@ -443,7 +444,7 @@ mod tests {
         let wanted = ConnectionLimits { http: 10_000, ice_tcp: 20_000, rtmp: 10_000, signaling: 10_000 };
         assert_eq!(ConnectionLimits::new(&config, None), wanted);
         assert_eq!(ConnectionLimits::new(&config, Some(1_048_576)), wanted);
-        let few = ConnectionLimits { http: 307, ice_tcp: 204, rtmp: 204, signaling: 204 };
+        let few = ConnectionLimits { http: 409, ice_tcp: 204, rtmp: 204, signaling: 512 };
         assert_eq!(ConnectionLimits::new(&config, Some(1024)), few);
     }
 
