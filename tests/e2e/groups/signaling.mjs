@@ -5,6 +5,8 @@ import { examples, fillIn, learn } from '../lib/examples.mjs';
 import { Browsers, sleep, until } from '../lib/peers.mjs';
 import { startServer } from '../lib/server.mjs';
 import { Person } from '../lib/signaling-client.mjs';
+import { Signaling } from '../../../web/lib/signaling.js';
+import WebSocket from 'ws';
 import { group, test } from '../lib/suite.mjs';
 
 async function setup(cleanup) {
@@ -281,6 +283,49 @@ group('signaling ends', async cleanup => {
     const rejoined = await again.join('den', 'amy', { stream: 'assign', capabilities: ['resume'], resume: seat });
     assert.deepEqual([rejoined.resumed, rejoined.self.publishing], [false, false]);
     assert.notEqual(rejoined.self.stream, self.stream);
+    await second.stop();
     return `ended in ${took} ms`;
+  }),
+
+  test("the pages' library takes its seat again after a cut, and comes back to a server that was restarted", 40, async ({ start }) => {
+    const first = await start('');
+    const sockets = [];
+    const connect = address => {
+      const socket = new WebSocket(address);
+      // What follows is what pages get to see.
+      socket.on('error', () => {});
+      sockets.push(socket);
+      return socket;
+    };
+    const url = `${first.local.replace('http', 'ws')}/sig/v1/rtc`;
+    const amy = new Signaling({ room: 'den', display: 'Amy', stream: 'assign', state: { camera: true }, url, connect });
+    const bob = new Person(first);
+    const { self } = await amy.join();
+    await amy.publish();
+    await bob.join('den', 'bob', { stream: 'assign' });
+
+    sockets.at(-1).terminate();
+    await bob.notice('away');
+    const { msg: back } = await bob.notice('back');
+    assert.deepEqual([back.peer.id, back.peer.stream, back.peer.publishing], [self.id, self.stream, true]);
+    await until('amy knows', 3000, () => amy.state === 'joined' && amy.participants.length === 2);
+    const said = new Promise(done => amy.addEventListener('chat', ({ detail }) => done(detail)));
+    await bob.ask({ action: 'control', call: 'chat', data: 'hello', to: self.id });
+    assert.equal((await said).data, 'hello');
+
+    const told = new Promise(done => amy.addEventListener('statechange', () => done(amy.error.message), { once: true }));
+    await first.stop();
+    assert.equal(await told, 'The server restarts.');
+    const second = await start('');
+    const began = Date.now();
+    await until('amy is back and publishes', 10_000, async () => (await rooms(second))[0]?.people[0]?.publishing);
+    const took = Date.now() - began;
+    const [{ people: [again] }] = await rooms(second);
+    assert.deepEqual([again.display, again.state], ['Amy', { camera: true }]);
+    assert.notEqual(again.stream, self.stream);
+    await amy.leave();
+    await until('the room is empty', 3000, async () => (await rooms(second)).length === 0);
+    await second.stop();
+    return `back ${took} ms after the new server answered`;
   }),
 ]);
