@@ -7,8 +7,10 @@ use freshet_media::{MediaKind, opens_keyframe};
 
 use crate::clock::{ClockReference, Epoch, PublisherClock};
 use crate::format::Format;
-use crate::packet::{RtpPacket, TrackIndex};
+use crate::nack::Nacks;
+use crate::packet::{Extensions, RtpPacket, TrackIndex};
 use crate::relay::TrackInfo;
+use crate::repair::{Header, Repairs};
 use crate::sdp::{Negotiated, Offer, extension};
 use crate::status::SessionStatus;
 use crate::throttle::KeyframeThrottle;
@@ -36,6 +38,8 @@ struct Layer {
     newest: Option<Instant>,
     /// From its last sender report.
     clock: Option<ClockReference>,
+    /// What of it is missing.
+    nacks: Nacks,
 }
 
 /// One track as it arrives.
@@ -62,8 +66,8 @@ struct Binding {
 struct PayloadType {
     track: TrackIndex,
     format: u8,
-    /// Negotiated without RTX but with NACK.
-    plain_nack: bool,
+    /// Lost packets may be asked for.
+    has_nack: bool,
 }
 
 /// A publisher's receiving half.
@@ -78,12 +82,16 @@ pub(crate) struct Publisher {
     /// SSRCs seen by [`bind_by_payload_type`](Self::bind_by_payload_type), where packets do not say where they belong.
     unannounced: Option<Vec<u32>>,
     clock: PublisherClock,
+    repairs: Repairs,
+    /// Scratch.
+    missing: Vec<u16>,
     /// The clock of a layer that has just become the forwarded one.
     switched: Option<(TrackIndex, ClockReference)>,
 }
 
 impl Publisher {
-    pub(crate) fn new(offer: &Offer, negotiated: &Negotiated) -> Publisher {
+    /// `ssrc`: under which lost packets are asked for.
+    pub(crate) fn new(offer: &Offer, negotiated: &Negotiated, ssrc: u32) -> Publisher {
         let mut payload_types = Box::new([None; 128]);
         let mut tracks = Vec::new();
         let mut info = Vec::new();
@@ -92,7 +100,7 @@ impl Publisher {
                 payload_types[usize::from(codec.pt & 0x7f)] = Some(PayloadType {
                     track: track as TrackIndex,
                     format: format as u8,
-                    plain_nack: codec.rtx.is_none() && codec.feedback.iter().any(|f| f == "nack"),
+                    has_nack: codec.rtx.is_some() || codec.feedback.iter().any(|f| f == "nack"),
                 });
             }
             info.push(TrackInfo { kind: media.kind, formats: media.codecs.iter().map(Format::new).collect() });
@@ -110,6 +118,8 @@ impl Publisher {
             .media
             .iter()
             .all(|m| !offer.media[m.index].ssrc_lines.is_empty() || m.extension_id(extension::MID).is_some());
+        let codecs = negotiated.media.iter().flat_map(|m| &m.codecs);
+        let rtx = codecs.filter_map(|codec| Some((codec.rtx?, codec.pt))).collect();
         Publisher {
             info: info.into(),
             tapped: false,
@@ -118,6 +128,8 @@ impl Publisher {
             bindings: Vec::new(),
             unannounced: (!announced).then(Vec::new),
             clock: PublisherClock::default(),
+            repairs: Repairs::new(ssrc, rtx),
+            missing: Vec::new(),
             switched: None,
         }
     }
@@ -143,20 +155,23 @@ impl Publisher {
         transport: &mut Transport,
         status: &SessionStatus,
     ) -> Option<RtpPacket> {
-        let pt = self.payload_types[usize::from(received.pt() & 0x7f)]?;
-        let binding = self.binding(received.ssrc(), pt, transport)?;
+        let pt = self.payload_types[usize::from(received.pt & 0x7f)]?;
+        let binding = self.binding(received.ssrc, pt, transport)?;
         let track = self.tracks.get_mut(usize::from(binding.track))?;
         let format = self.info[usize::from(binding.track)].formats.get(usize::from(pt.format))?;
-        let payload = received.payload();
+        let payload = &received.payload;
         let opens = format.codec.kind() == MediaKind::Video && opens_keyframe(format.codec, payload);
         let layer = &mut track.layers[usize::from(binding.layer)];
-        layer.newest = Some(received.arrival());
+        layer.newest = Some(received.arrival);
+        if pt.has_nack {
+            layer.nacks.received(received.arrival, received.seq);
+        }
         layer.interval_bytes += payload.len() as u64;
         if opens {
             layer.throttle.keyframe();
         }
         let before = track.current;
-        track.consider_layers(received.arrival(), usize::from(binding.layer), opens);
+        track.consider_layers(received.arrival, usize::from(binding.layer), opens);
         if track.current != before {
             self.switched = track.layers[track.current].clock.map(|clock| (binding.track, clock));
         }
@@ -165,19 +180,19 @@ impl Publisher {
         }
         let slot = &status.tracks[usize::from(format.codec.kind() == MediaKind::Video)];
         slot.set(pt.format, track.layers.len() as u8);
-        if track.last_timestamp.replace(received.timestamp()) != Some(received.timestamp()) {
+        if track.last_timestamp.replace(received.timestamp) != Some(received.timestamp) {
             slot.frames.add(1);
         }
         Some(RtpPacket {
             track: binding.track,
             layer: binding.layer,
             format: pt.format,
-            marker: received.marker(),
+            marker: received.marker,
             opens_keyframe: opens,
-            seq: received.seq(),
-            timestamp: received.timestamp(),
-            arrival: received.arrival(),
-            extensions: received.extensions(),
+            seq: received.seq,
+            timestamp: received.timestamp,
+            arrival: received.arrival,
+            extensions: received.extensions,
             payload: Arc::clone(payload),
         })
     }
@@ -193,6 +208,7 @@ impl Publisher {
             Some(layer) => {
                 // The encoder was replaced; its requests go to the new SSRC.
                 layers[layer].ssrc = ssrc;
+                layers[layer].nacks = Nacks::default();
                 layer
             }
             None if layers.len() < MAX_LAYERS => {
@@ -201,8 +217,8 @@ impl Publisher {
             }
             None => return None,
         };
-        if pt.plain_nack {
-            transport.enable_nack_without_rtx(ssrc);
+        if pt.has_nack {
+            transport.leave_repairs(ssrc);
         }
         if self.bindings.len() >= MAX_SSRCS {
             self.bindings.remove(0);
@@ -210,6 +226,41 @@ impl Publisher {
         let binding = Binding { ssrc, track: track as TrackIndex, layer: layer as u8 };
         self.bindings.push(binding);
         Some(binding)
+    }
+
+    /// A datagram that the transport has been given: the packet in it, if it answers a request and the transport has
+    /// dropped it as too old.
+    pub(crate) fn recover(&mut self, now: Instant, transport: &mut Transport, datagram: &[u8]) -> Option<Received> {
+        let header = Header::parse(datagram)?;
+        let repaired = self.repairs.repaired_pt(header.pt);
+        let pt = repaired.unwrap_or(header.pt);
+        let known = self.payload_types[usize::from(pt & 0x7f)].filter(|known| known.has_nack)?;
+        let layers = &self.tracks.get(usize::from(known.track))?.layers;
+        let (seq, ssrc, payload): (u64, u32, Arc<[u8]>) = if repaired.is_some() {
+            let of = |layer: &&Layer| layers.len() == 1 || transport.rtx_of(layer.ssrc) == Some(header.ssrc);
+            let layer = layers.iter().find(of)?;
+            let (low, payload) = self.repairs.open_rtx(transport.keys()?, &header, datagram)?;
+            (layer.nacks.missing(low)?, layer.ssrc, payload.into())
+        } else {
+            let layer = layers.iter().find(|layer| layer.ssrc == header.ssrc && !layer.nacks.is_empty())?;
+            let seq = layer.nacks.missing(header.seq)?;
+            (seq, layer.ssrc, self.repairs.open_again(transport.keys()?, &header, seq, datagram)?.into())
+        };
+        let Header { timestamp, marker, .. } = header;
+        let extensions = Extensions::default();
+        Some(Received { ssrc, pt, seq, timestamp, marker, arrival: now, extensions, payload })
+    }
+
+    /// Hands over the requests for lost packets that are due, as datagrams.
+    pub(crate) fn poll_nacks(&mut self, now: Instant, transport: &Transport, mut send: impl FnMut(&[u8])) {
+        let Some(keys) = transport.keys() else { return };
+        for layer in self.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+            self.missing.clear();
+            layer.nacks.poll(now, &mut self.missing);
+            if !self.missing.is_empty() {
+                self.repairs.write_requests(keys, layer.ssrc, &self.missing, &mut send);
+            }
+        }
     }
 
     /// Ties a track's RTP time to the wall clock.
@@ -259,9 +310,11 @@ impl Publisher {
         sent
     }
 
-    /// When [`poll_keyframe_requests`](Self::poll_keyframe_requests) has something to do.
+    /// When [`poll_keyframe_requests`](Self::poll_keyframe_requests) or [`poll_nacks`](Self::poll_nacks) has something to
+    /// do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.tracks.iter().flat_map(|t| &t.layers).filter_map(|l| l.throttle.deadline()).min()
+        let layers = self.tracks.iter().flat_map(|t| &t.layers);
+        layers.flat_map(|l| [l.throttle.deadline(), l.nacks.deadline()]).flatten().min()
     }
 }
 

@@ -136,6 +136,27 @@ pub(crate) fn write_sender_report(out: &mut Vec<u8>, report: &SenderReport, cnam
     out.resize(end, 0);
 }
 
+/// Appends an empty receiver report, which RFC 3550 §6.1 asks for, and a request for packets of `media` (RFC 4585
+/// §6.2.1). `missing` is in order and not empty.
+pub(crate) fn write_nack(out: &mut Vec<u8>, sender: u32, media: u32, missing: &[u16]) {
+    out.extend_from_slice(&[0x80, 201, 0, 1]);
+    out.extend_from_slice(&sender.to_be_bytes());
+    let start = out.len();
+    out.extend_from_slice(&[0x81, 205, 0, 0]);
+    out.extend_from_slice(&sender.to_be_bytes());
+    out.extend_from_slice(&media.to_be_bytes());
+    let mut rest = missing;
+    while let [pid, followers @ ..] = rest {
+        let near = followers.iter().take_while(|seq| seq.wrapping_sub(*pid).wrapping_sub(1) < 16).count();
+        let mask = followers[..near].iter().fold(0u16, |mask, seq| mask | 1 << seq.wrapping_sub(*pid).wrapping_sub(1));
+        out.extend_from_slice(&pid.to_be_bytes());
+        out.extend_from_slice(&mask.to_be_bytes());
+        rest = &followers[near..];
+    }
+    let words = ((out.len() - start) / 4 - 1) as u16;
+    out[start + 2..start + 4].copy_from_slice(&words.to_be_bytes());
+}
+
 /// Appends a BYE for the given SSRCs (RFC 3550 §6.6), preceded by an empty receiver report.
 pub(crate) fn write_bye(out: &mut Vec<u8>, ssrcs: &[u32]) {
     let Some(first) = ssrcs.first() else { return };

@@ -1,5 +1,7 @@
 //! One peer, from the answer to the goodbye.
 
+mod receiving;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -185,7 +187,9 @@ impl Session {
         );
         let (transport, side) = if negotiated.publishing {
             let transport = Transport::publisher(identity, &credentials, offer, negotiated, now)?;
-            (transport, Side::Publisher(Box::new(Publisher::new(offer, negotiated))))
+            // 0 is libwebrtc's probing SSRC.
+            let ssrc = (random() as u32).max(1);
+            (transport, Side::Publisher(Box::new(Publisher::new(offer, negotiated, ssrc))))
         } else {
             let transport = Transport::subscriber(identity, &credentials, offer, now)?;
             (transport, Side::Subscriber(Box::new(Subscriber::new(negotiated, &ssrcs, cname, random))))
@@ -287,6 +291,9 @@ impl Session {
             self.status.recv_bytes.add(datagram.len() as u64);
             self.note_check(path, datagram, desk.now, &mut outcome);
             self.drain(Some(path), desk, &mut outcome);
+            if is_rtp_or_rtcp(datagram) && !is_rtcp(datagram) {
+                self.recover(datagram, desk);
+            }
         }
         (admission, outcome)
     }
@@ -412,14 +419,7 @@ impl Session {
                     desk.shard.published_packets.add(1);
                     let millis = desk.epoch.millis(desk.now);
                     self.status.last_media_millis.set(millis);
-                    let Side::Publisher(publisher) = &mut self.side else { continue };
-                    let packet = publisher.accept(&received, &mut self.transport, &self.status);
-                    if let (Some((track, reference)), Some(stream)) = (publisher.take_switched_clock(), self.stream) {
-                        desk.router.set_clock(stream, self.id, track, reference);
-                    }
-                    if let (Some(packet), Some(stream)) = (packet, self.stream) {
-                        desk.router.accept(stream, self.id, packet, desk.epoch);
-                    }
+                    self.take(&received, desk);
                 }
                 Ok(TransportOutput::SenderReport(report)) => {
                     let Side::Publisher(publisher) = &mut self.side else { continue };
@@ -433,6 +433,7 @@ impl Session {
                 break;
             }
         }
+        self.ask_for_lost(desk);
         self.status.keyframe_requests.add(outcome.keyframe_requests);
         if !self.transport.is_alive() {
             outcome.ended.get_or_insert(CloseReason::PeerClosed);

@@ -5,17 +5,23 @@
 //! packet's index, so it is enough that nobody protects two different packets under one (kind, SSRC, index):
 //! - A viewer's peer connection is given no media, so it never writes RTP or RTCP; the session drops anything but
 //!   STUN and DTLS that would come out of it. [`Sealer`] is the only writer under the key, and is not `Clone`.
+//! - A publisher's peer connection writes RTCP. What we write beside it has an SSRC of its own, and SRTCP indices that
+//!   begin where the peer connection's never come ([`crate::repair`]).
 //! - RTP: each SSRC belongs to one record. Media indices are handed out by its rewriter, one per source packet;
 //!   RTX uses an SSRC of its own with a counter. A plain retransmission re-creates the very same bytes.
 //! - SRTCP: one 31-bit index for all SSRCs of the session, counted here. RTP and RTCP use different derived keys.
 //!
 //! Debug builds remember every (SSRC, index) with a digest of the plain bytes and panic on a second, different use.
 
+mod rtp;
+
 use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
+
+pub(crate) use rtp::RtpOpener;
 
 /// RFC 3711 §4.2: the 80-bit tag of `AES_CM_128_HMAC_SHA1_80`.
 const HMAC_TAG_BYTES: usize = 10;
@@ -104,7 +110,7 @@ impl MasterKeys {
     /// Material that does not fit the profile.
     pub(crate) fn rtcp_opener(&self) -> Result<RtcpOpener, BadKeys> {
         let (key, salt) = self.direction(!self.is_client)?;
-        Ok(RtcpOpener { rtcp: Cipher::derive(self.profile, key, &salt, 3)?, newest: 0, seen: 0 })
+        Ok(RtcpOpener { rtcp: Cipher::derive(self.profile, key, &salt, 3)?, windows: Vec::new() })
     }
 }
 
@@ -235,6 +241,11 @@ impl Sealer {
         Ok(())
     }
 
+    /// Leaves the SRTCP indices below to another writer.
+    pub(crate) fn start_rtcp_at(&mut self, index: u32) {
+        self.next_rtcp_index = index;
+    }
+
     /// Protects the compound RTCP packet that begins at `start` of `buffer` and reaches to its end.
     ///
     /// # Errors
@@ -271,16 +282,25 @@ impl Sealer {
     }
 }
 
-/// Opens the RTCP of one peer and refuses replays (RFC 3711 §3.3.2, window of 64).
+/// SSRCs under which one peer may send RTCP.
+const MAX_RTCP_SSRCS: usize = 16;
+
+/// Opens the RTCP of one peer and refuses replays (RFC 3711 §3.3.2): each SSRC counts its own indices.
 pub(crate) struct RtcpOpener {
     rtcp: Cipher,
+    windows: Vec<(u32, ReplayWindow)>,
+}
+
+/// The last 64 indices of an SSRC.
+#[derive(Debug, Clone, Copy, Default)]
+struct ReplayWindow {
     newest: u32,
     seen: u64,
 }
 
 impl std::fmt::Debug for RtcpOpener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RtcpOpener").field("newest", &self.newest).finish_non_exhaustive()
+        f.debug_struct("RtcpOpener").field("windows", &self.windows).finish_non_exhaustive()
     }
 }
 
@@ -299,8 +319,11 @@ impl RtcpOpener {
             return false;
         };
         let index = trailer & MAX_SRTCP_INDEX;
+        let known = self.windows.iter().position(|(of, _)| *of == ssrc);
+        let mut window = known.map_or_else(ReplayWindow::default, |at| self.windows[at].1);
+        let has_room = known.is_some() || self.windows.len() < MAX_RTCP_SSRCS;
         // Nobody in WebRTC sends clear RTCP (RFC 8834 §5); the E bit has to be set.
-        if trailer >> 31 == 0 || self.is_replay(index) {
+        if trailer >> 31 == 0 || !has_room || window.is_replay(index) {
             return false;
         }
         out.clear();
@@ -328,10 +351,16 @@ impl RtcpOpener {
                 }
             }
         }
-        self.remember(index);
+        window.remember(index);
+        match known {
+            Some(at) => self.windows[at].1 = window,
+            None => self.windows.push((ssrc, window)),
+        }
         true
     }
+}
 
+impl ReplayWindow {
     fn is_replay(&self, index: u32) -> bool {
         match self.newest.checked_sub(index) {
             None => false,
@@ -429,14 +458,29 @@ mod tests {
 
     #[test]
     fn replay_window_takes_late_packets_once() {
-        let mut opener = keys(Profile::AeadAes128Gcm, true).rtcp_opener().unwrap();
+        let mut window = ReplayWindow::default();
         for index in [5, 3, 4, 100] {
-            assert!(!opener.is_replay(index));
-            opener.remember(index);
-            assert!(opener.is_replay(index));
+            assert!(!window.is_replay(index));
+            window.remember(index);
+            assert!(window.is_replay(index));
         }
-        assert!(opener.is_replay(36));
-        assert!(!opener.is_replay(37));
+        assert!(window.is_replay(36));
+        assert!(!window.is_replay(37));
+    }
+
+    #[test]
+    fn each_ssrc_of_a_peer_counts_for_itself() {
+        let mut opener = keys(Profile::AeadAes128Gcm, true).rtcp_opener().unwrap();
+        let mut opens = |ssrc: u8, index: u32| {
+            let mut sealer = keys(Profile::AeadAes128Gcm, false).sealer().unwrap();
+            sealer.start_rtcp_at(index);
+            let mut sealed = vec![0x80, 201, 0, 1, 0, 0, 0, ssrc];
+            sealer.seal_rtcp(&mut sealed, 0).unwrap();
+            opener.open(&sealed, &mut Vec::new())
+        };
+        assert!(opens(1, 1 << 30) && opens(2, 1) && opens(2, 2) && opens(1, (1 << 30) + 1));
+        assert!(!opens(2, 2) && !opens(1, 1));
+        assert_eq!((3..30).filter(|ssrc| opens(*ssrc, 1)).count(), MAX_RTCP_SSRCS - 2);
     }
 
     #[test]

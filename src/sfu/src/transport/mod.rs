@@ -48,10 +48,6 @@ impl From<str0m::RtcError> for TransportError {
 }
 
 /// What comes out of a transport.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large variant is the common one; a box would be an allocation a packet"
-)]
 pub(crate) enum TransportOutput {
     /// Nothing more until then.
     Timeout(Instant),

@@ -14,50 +14,38 @@ use crate::clock::{UnixMicros, unix_micros};
 use crate::packet::Extensions;
 use crate::sdp::{Negotiated, OfferedCodec, extension};
 
-/// A packet as str0m delivers it.
-pub(crate) struct Received(str0m::rtp::RtpPacket);
+/// A packet of the publisher, decrypted.
+pub(crate) struct Received {
+    pub(crate) ssrc: u32,
+    pub(crate) pt: u8,
+    /// Sequence number, roll-overs counted.
+    pub(crate) seq: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) arrival: Instant,
+    pub(crate) extensions: Extensions,
+    pub(crate) payload: Arc<[u8]>,
+}
 
 impl Received {
+    /// As str0m delivers it.
     pub(super) fn new(packet: str0m::rtp::RtpPacket) -> Received {
-        Received(packet)
-    }
-
-    pub(crate) fn ssrc(&self) -> u32 {
-        *self.0.header.ssrc
-    }
-
-    pub(crate) fn pt(&self) -> u8 {
-        *self.0.header.payload_type
-    }
-
-    pub(crate) fn seq(&self) -> u64 {
-        *self.0.seq_no
-    }
-
-    pub(crate) fn timestamp(&self) -> u32 {
-        self.0.header.timestamp
-    }
-
-    pub(crate) fn marker(&self) -> bool {
-        self.0.header.marker
-    }
-
-    pub(crate) fn arrival(&self) -> Instant {
-        self.0.timestamp
-    }
-
-    pub(crate) fn payload(&self) -> &Arc<[u8]> {
-        &self.0.payload
-    }
-
-    pub(crate) fn extensions(&self) -> Extensions {
-        let values = &self.0.header.ext_vals;
+        let values = &packet.header.ext_vals;
         // str0m gives the level as negative decibels; on the wire it is their magnitude (RFC 6464 §3).
         let level = values.audio_level.map(|l| l.unsigned_abs().min(127));
         let voice = u8::from(values.voice_activity.unwrap_or(false)) << 7;
-        Extensions {
-            audio_level: level.map(|l| voice | l),
-            video_orientation: values.video_orientation.map(|o| o as u8),
+        Received {
+            ssrc: *packet.header.ssrc,
+            pt: *packet.header.payload_type,
+            seq: *packet.seq_no,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            arrival: packet.timestamp,
+            extensions: Extensions {
+                audio_level: level.map(|l| voice | l),
+                video_orientation: values.video_orientation.map(|o| o as u8),
+            },
+            payload: packet.payload,
         }
     }
 }
@@ -149,11 +137,16 @@ impl Transport {
         Some((stream.mid().to_string(), stream.rid().map(|rid| rid.to_string())))
     }
 
-    /// Lets lost packets be asked for although the publisher has no RTX: it sends the very same packet again.
-    pub(crate) fn enable_nack_without_rtx(&mut self, ssrc: u32) {
+    /// Lost packets of an SSRC are asked for by us ([`crate::repair`]).
+    pub(crate) fn leave_repairs(&mut self, ssrc: u32) {
         if let Some(stream) = self.rtc.direct_api().stream_rx(&Ssrc::from(ssrc)) {
-            stream.suppress_nack(false);
+            stream.suppress_nack(true);
         }
+    }
+
+    /// The SSRC under which packets of an SSRC are sent again, where it is known.
+    pub(crate) fn rtx_of(&mut self, ssrc: u32) -> Option<u32> {
+        self.rtc.direct_api().stream_rx(&Ssrc::from(ssrc))?.rtx().map(|rtx| *rtx)
     }
 
     /// Binds an SSRC to an m-line, for publishers that announce no SSRC and send no MID.
