@@ -4,6 +4,7 @@
 //! for tasks, one for threads. It exists while somebody holds it, publisher, player or crossing, and goes with the last.
 
 mod client;
+mod pending;
 mod reader;
 mod rtmp;
 

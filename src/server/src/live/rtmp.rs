@@ -4,16 +4,13 @@
 //! that takes nothing still has its acknowledgements heard and a publisher that floods is held back by TCP. What is
 //! written to a player are bytes that all players share.
 
-use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use freshet_bridge::fanout::Wire;
 use freshet_bridge::flv::Tag;
 use freshet_bridge::rtmp::{Request, RequestKind, RtmpConnection, RtmpError, RtmpLimits, RtmpOutput};
@@ -23,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use super::pending::Pending;
 use super::{LivePlayer, LivePublisher, Reading};
 use crate::access::{Access, token_of};
 use crate::engine::{Engine, LiveRequest, Protocol, Refusal, Role};
@@ -37,8 +35,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 64 * 1024;
 /// What is read at once from anybody else: handshakes, commands, acknowledgements. Held by every player.
 const SMALL_READ_BYTES: usize = 4 * 1024;
-/// Pieces that leave in one system call.
-const MAX_SLICES: usize = 64;
 /// Bad tags are logged for the first ones of a connection only.
 const MAX_COMPLAINTS: u32 = 8;
 
@@ -110,48 +106,6 @@ impl RtmpServer {
     }
 }
 
-/// Bytes that wait to be written.
-#[derive(Default)]
-struct Pending {
-    pieces: VecDeque<Bytes>,
-}
-
-impl Pending {
-    /// Writes what the socket takes without waiting.
-    async fn write_at_once(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while !self.pieces.is_empty() {
-            let mut writing = pin!(self.write_to(writer));
-            match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
-                Poll::Ready(written) => written?,
-                Poll::Pending => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the socket takes at once.
-    async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = self.pieces.len().min(MAX_SLICES);
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(piece);
-        }
-        let mut written = writer.write_vectored(&slices[..count]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(piece) = self.pieces.front_mut().filter(|_| written > 0) {
-            if piece.len() > written {
-                piece.advance(written);
-                break;
-            }
-            written -= piece.len();
-            self.pieces.pop_front();
-        }
-        Ok(())
-    }
-}
-
 /// One connection.
 struct Session<'a> {
     server: &'a RtmpServer,
@@ -185,7 +139,7 @@ impl Session<'_> {
         let mut stopped = pin!(stop.wait_for(|stop| *stop));
         let mut progress = Instant::now();
         loop {
-            let may_write = !self.pending.pieces.is_empty();
+            let may_write = self.pending.has_more();
             if let (Some(why), false) = (self.over, may_write) {
                 // The peer reads the last words before it sees the end.
                 let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
@@ -219,7 +173,7 @@ impl Session<'_> {
                 }
                 Event::Written => {}
                 Event::Media(pieces) => {
-                    self.pending.pieces.extend(pieces);
+                    self.pending.extend(pieces);
                     // Mostly the socket takes it all, and another turn of everything else is saved.
                     self.pending.write_at_once(&mut writer).await?;
                 }
@@ -262,7 +216,7 @@ impl Session<'_> {
     fn drain(&mut self) -> Result<(), RtmpError> {
         while let Some(output) = self.rtmp.poll_output() {
             match output {
-                RtmpOutput::Write(bytes) => self.pending.pieces.push_back(bytes),
+                RtmpOutput::Write(bytes) => self.pending.push(bytes),
                 RtmpOutput::Request(request) => self.take_request(&request)?,
                 RtmpOutput::Media(tag) => self.take_tag(&tag),
                 RtmpOutput::Metadata(script) => {
