@@ -188,23 +188,3 @@ fn broken_packets_are_concealed_when_the_next_one_comes() {
     let (_, samples) = heard(&frames);
     assert!(samples.len() >= 48_000 + 1024, "{}", samples.len());
 }
-
-/// `cargo test --release -p freshet-bridge opus_to_aac_speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a figure"]
-fn opus_to_aac_speed() {
-    fn music(time: f64) -> f64 {
-        let mut state = (time * 48_000.0) as u64;
-        state = (state ^ state << 13).wrapping_mul(0x2545_f491_4f6c_dd1d);
-        let noise = (state >> 40) as f64 / f64::from(1 << 24) - 0.5;
-        0.2 * (TAU * 220.0 * time).sin() + 0.15 * (TAU * 1760.0 * time).sin() * (TAU * 2.0 * time).sin() + 0.1 * noise
-    }
-    for (what, sound) in [("tone", tone as Sound), ("music-like", music)] {
-        let packets = opus(30.0, MediaTime::from_millis(40), sound, false);
-        let mut transcoder = OpusToAac::new(AacOptions::default()).unwrap();
-        let begun = cpu_seconds();
-        let frames = push(&mut transcoder, &packets);
-        let took = cpu_seconds() - begun;
-        eprintln!("{what}: {} frames in {took:.3} s: {:.0} streams a core", frames.len(), 30.0 / took);
-    }
-}

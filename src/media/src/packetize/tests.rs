@@ -313,24 +313,6 @@ fn rtp_times_wrap() {
     }
 }
 
-/// `cargo test --release -p freshet-media packetizer_speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a figure"]
-fn packetizer_speed() {
-    // 6 Mbit/s at 30 pictures a second.
-    let config = config(Codec::H264);
-    let frame = frame(&config, false, framed(&[&unit(&[0x41], 25_000)]));
-    let mut packetizer = packetizer(Codec::H264);
-    let (mut out, mut packets) = (Vec::new(), 0_u32);
-    let begun = std::time::Instant::now();
-    for _ in 0..30_000 {
-        out.clear();
-        packetizer.packetize(&frame, &mut out).unwrap();
-        packets += out.len() as u32;
-    }
-    eprintln!("{packets} packets, {:?} each", begun.elapsed() / packets);
-}
-
 #[test]
 fn a_real_keyframe_is_cut() {
     // x264's record, as in the tests of the H.264 module.
