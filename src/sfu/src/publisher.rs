@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use freshet_media::depacketize::picture_size;
 use freshet_media::{MediaKind, opens_keyframe};
 
 use crate::clock::{ClockReference, Epoch, PublisherClock};
@@ -180,6 +181,9 @@ impl Publisher {
         }
         let slot = &status.tracks[usize::from(format.codec.kind() == MediaKind::Video)];
         slot.set(pt.format, track.layers.len() as u8);
+        if opens && let Some(size) = picture_size(format.codec, payload) {
+            slot.set_size(size);
+        }
         if track.last_timestamp.replace(received.timestamp) != Some(received.timestamp) {
             slot.frames.add(1);
         }
@@ -251,16 +255,19 @@ impl Publisher {
         Some(Received { ssrc, pt, seq, timestamp, marker, arrival: now, extensions, payload })
     }
 
-    /// Hands over the requests for lost packets that are due, as datagrams.
-    pub(crate) fn poll_nacks(&mut self, now: Instant, transport: &Transport, mut send: impl FnMut(&[u8])) {
-        let Some(keys) = transport.keys() else { return };
+    /// Hands over the requests for lost packets that are due, as datagrams. Returns how many packets they name.
+    pub(crate) fn poll_nacks(&mut self, now: Instant, transport: &Transport, mut send: impl FnMut(&[u8])) -> usize {
+        let Some(keys) = transport.keys() else { return 0 };
+        let mut named = 0;
         for layer in self.tracks.iter_mut().flat_map(|track| &mut track.layers) {
             self.missing.clear();
             layer.nacks.poll(now, &mut self.missing);
             if !self.missing.is_empty() {
                 self.repairs.write_requests(keys, layer.ssrc, &self.missing, &mut send);
+                named += self.missing.len();
             }
         }
+        named
     }
 
     /// Ties a track's RTP time to the wall clock.

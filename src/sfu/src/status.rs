@@ -65,13 +65,20 @@ pub struct SessionStatus {
 pub struct TrackStatus {
     format: AtomicU8,
     layers: AtomicU8,
+    /// Width and height, 16 bits each.
+    size: AtomicU32,
     /// Frames received (of the layer that is forwarded).
     pub frames: Counter,
 }
 
 impl Default for TrackStatus {
     fn default() -> TrackStatus {
-        TrackStatus { format: AtomicU8::new(NO_FORMAT), layers: AtomicU8::new(0), frames: Counter::default() }
+        TrackStatus {
+            format: AtomicU8::new(NO_FORMAT),
+            layers: AtomicU8::new(0),
+            size: AtomicU32::new(0),
+            frames: Counter::default(),
+        }
     }
 }
 
@@ -84,6 +91,17 @@ impl TrackStatus {
     /// Simulcast layers that have arrived.
     pub fn layers(&self) -> usize {
         usize::from(self.layers.load(RELAXED))
+    }
+
+    /// Width and height of the picture, as its keyframes tell them.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        Some(self.size.load(RELAXED)).filter(|size| *size != 0).map(|size| (size >> 16, size & 0xffff))
+    }
+
+    pub(crate) fn set_size(&self, (width, height): (u32, u32)) {
+        if let (Ok(width), Ok(height)) = (u16::try_from(width), u16::try_from(height)) {
+            self.size.store(u32::from(width) << 16 | u32::from(height), RELAXED);
+        }
     }
 
     pub(crate) fn set(&self, format: u8, layers: u8) {

@@ -17,6 +17,7 @@ mod h265;
 mod h265_record;
 mod nal;
 mod red;
+mod size;
 mod vp8;
 mod vp9;
 
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use crate::{Codec, TrackConfig, opens_keyframe};
 
 pub use red::red_primary;
+pub use size::picture_size;
 
 /// Largest picture that is put together. An intra picture of 8K at low compression stays below; what is larger comes
 /// from somebody who never ends a picture.

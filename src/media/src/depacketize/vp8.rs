@@ -50,7 +50,7 @@ pub(super) fn configure(known: &mut Option<(VpxHeader, Arc<TrackConfig>)>, codec
 }
 
 /// §4.2: whether a frame begins in the payload, and what follows the descriptor.
-fn split(payload: &[u8]) -> Option<(bool, &[u8])> {
+pub(super) fn split(payload: &[u8]) -> Option<(bool, &[u8])> {
     let (first, mut rest) = payload.split_first()?;
     if first & 0x80 != 0 {
         let (extension, tail) = rest.split_first()?;

@@ -21,7 +21,7 @@ pub(super) struct Vp9 {
 }
 
 /// What the descriptor says.
-struct Descriptor {
+pub(super) struct Descriptor {
     begins: bool,
     ends: bool,
 }
@@ -84,7 +84,7 @@ fn append_index(data: &mut Vec<u8>, layers: &[usize]) {
 }
 
 /// §4.2: what the descriptor says, and what follows it.
-fn split(payload: &[u8]) -> Option<(Descriptor, &[u8])> {
+pub(super) fn split(payload: &[u8]) -> Option<(Descriptor, &[u8])> {
     let (first, mut rest) = payload.split_first()?;
     let has = |bit: u8| first & bit != 0;
     let (has_picture_id, is_inter, has_layers, is_flexible) = (has(0x80), has(0x40), has(0x20), has(0x10));

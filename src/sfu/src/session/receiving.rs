@@ -20,13 +20,14 @@ impl Session {
     pub(super) fn ask_for_lost(&mut self, desk: &mut Desk<'_>) {
         let (Side::Publisher(publisher), Some(path)) = (&mut self.side, self.path) else { return };
         let (status, transport) = (&self.status, &self.transport);
-        publisher.poll_nacks(desk.now, transport, |request| {
+        let named = publisher.poll_nacks(desk.now, transport, |request| {
             desk.batch.arena().extend_from_slice(request);
             let sent = desk.batch.commit(path) as u64;
             status.sent_bytes.add(sent);
             desk.shard.sent_bytes.add(sent);
             desk.shard.sent_packets.add(1);
         });
+        status.nacks.add(named as u64);
     }
 
     /// A datagram of RTP that the transport has been given, in case that it has dropped it as too old.
