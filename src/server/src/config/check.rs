@@ -18,8 +18,8 @@ use super::error::{ConfigError, Place, nearest};
 use super::net::{IpBlock, parse_listen};
 use super::raw::{Raw, RawGopCache, RawHttp, RawHttps, RawIceServer, RawRtc, RawRtc2Rtmp, RawRtmp, RawRtmp2Rtc};
 use super::{
-    CertificateFiles, Config, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish, Rtc, Rtc2Rtmp,
-    Rtmp, Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
+    CertificateFiles, Config, CrossedAudio, Http, HttpFlv, Https, IceServer, Log, LogFormat, LogLevel, Play, Publish,
+    Rtc, Rtc2Rtmp, Rtmp, Rtmp2Rtc, Shutdown, Takeover, WhenAbsent,
 };
 use crate::candidates::CandidateAddr;
 
@@ -31,6 +31,7 @@ const TAKEOVERS: [(&str, Takeover); 3] =
 const ABSENCES: [(&str, WhenAbsent); 2] = [("wait", WhenAbsent::Wait), ("refuse", WhenAbsent::Refuse)];
 const BFRAMES: [(&str, BFrames); 3] =
     [("transcode", BFrames::Transcode), ("drop", BFrames::Drop), ("pass", BFrames::Pass)];
+const CROSSED_AUDIO: [(&str, CrossedAudio); 2] = [("aac", CrossedAudio::Aac), ("opus", CrossedAudio::Opus)];
 const CODECS: [(&str, Option<Codec>); 6] = [
     ("h264", Some(Codec::H264)),
     ("h265", Some(Codec::H265)),
@@ -238,6 +239,7 @@ fn check_rtmp2rtc(f: &mut Findings<'_>, raw: &RawRtmp2Rtc) -> Rtmp2Rtc {
 fn check_rtc2rtmp(f: &mut Findings<'_>, raw: &RawRtc2Rtmp) -> Rtc2Rtmp {
     Rtc2Rtmp {
         enabled: raw.enabled,
+        audio: f.choice("rtc2rtmp", "audio", &raw.audio, &CROSSED_AUDIO),
         aac_bitrate_bps: f.number("rtc2rtmp", "aac_bitrate_kbps", raw.aac_bitrate_kbps, 16..=320) as u32 * 1000,
         keyframe_interval: f.seconds("rtc2rtmp", "keyframe_seconds", raw.keyframe_seconds, 1..=60),
         linger: f.seconds("rtc2rtmp", "linger_seconds", raw.linger_seconds, 0..=3_600),

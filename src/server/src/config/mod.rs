@@ -175,12 +175,23 @@ pub(crate) struct Rtmp2Rtc {
 pub(crate) struct Rtc2Rtmp {
     /// Whether players of frames may play streams that are published over WebRTC.
     pub(crate) enabled: bool,
+    /// What Opus becomes.
+    pub(crate) audio: CrossedAudio,
     /// Bit rate of the AAC that Opus becomes.
     pub(crate) aac_bitrate_bps: u32,
     /// How often the publisher is asked for a keyframe, at which players start and segments begin.
     pub(crate) keyframe_interval: Duration,
     /// How long a crossing goes on after its last player.
     pub(crate) linger: Duration,
+}
+
+/// What becomes of a WebRTC publisher's Opus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CrossedAudio {
+    /// AAC, which everybody plays.
+    Aac,
+    /// It stays what it is, for players of Enhanced RTMP.
+    Opus,
 }
 
 /// Rules for publishers.

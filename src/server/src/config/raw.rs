@@ -265,6 +265,7 @@ impl Default for RawRtmp2Rtc {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawRtc2Rtmp {
     pub(super) enabled: bool,
+    pub(super) audio: String,
     pub(super) aac_bitrate_kbps: i64,
     pub(super) keyframe_seconds: i64,
     pub(super) linger_seconds: i64,
@@ -272,7 +273,13 @@ pub(super) struct RawRtc2Rtmp {
 
 impl Default for RawRtc2Rtmp {
     fn default() -> RawRtc2Rtmp {
-        RawRtc2Rtmp { enabled: true, aac_bitrate_kbps: 128, keyframe_seconds: 2, linger_seconds: 10 }
+        RawRtc2Rtmp {
+            enabled: true,
+            audio: "aac".to_owned(),
+            aac_bitrate_kbps: 128,
+            keyframe_seconds: 2,
+            linger_seconds: 10,
+        }
     }
 }
 

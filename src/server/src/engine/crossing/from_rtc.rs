@@ -17,7 +17,7 @@ use freshet_media::{Codec, MediaKind, MediaTime, StreamKey};
 use freshet_sfu::{Command, RtpPacket, SessionId, ShardId, Tapped, TrackInfo};
 use tracing::{info, warn};
 
-use crate::config::Rtc2Rtmp;
+use crate::config::{CrossedAudio, Rtc2Rtmp};
 use crate::engine::Engine;
 use crate::engine::mailbox::Mail;
 use crate::engine::registry::{Record, Registry};
@@ -52,6 +52,10 @@ impl FromRtc {
 
     pub(in crate::engine) fn is_enabled(&self) -> bool {
         self.settings.enabled
+    }
+
+    pub(in crate::engine) fn passes_opus(&self) -> bool {
+        self.settings.audio == CrossedAudio::Opus
     }
 
     fn lock(&self) -> MutexGuard<'_, AHashMap<StreamKey, Arc<Control>>> {
@@ -137,7 +141,10 @@ impl Passage {
             RtpTrack { codec, clock_hz }
         };
         let rtp_tracks: Vec<RtpTrack> = tracks.iter().zip(&formats).map(of).collect();
-        let sound = SoundOut::Aac(AacOptions { bitrate_bps: settings.aac_bitrate_bps });
+        let sound = match settings.audio {
+            CrossedAudio::Aac => SoundOut::Aac(AacOptions { bitrate_bps: settings.aac_bitrate_bps }),
+            CrossedAudio::Opus => SoundOut::Opus,
+        };
         let options = FromRtpOptions { sound, ..FromRtpOptions::default() };
         let codecs: Vec<String> = rtp_tracks.iter().map(|t| t.codec.to_string()).collect();
         info!(stream = %control.stream.key(), codecs = codecs.join(", "), "crossing from WebRTC starts");
