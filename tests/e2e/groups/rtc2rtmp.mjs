@@ -77,7 +77,27 @@ group('rtc2rtmp', serverAndClients(''), [
     const refused = await fetch(flv);
     assert.equal(refused.status, 406);
     assert.match((await refused.json()).detail, /VP8/);
+    const { tracks, outputs } = await streamOf(server, 'vp8');
+    assert.deepEqual(Object.entries(outputs).map(([name, { available }]) => [name, available]), [['flv', false], ['hls', false], ['rtmp', false], ['webrtc', true]]);
+    assert.match(outputs.rtmp.note, /VP8/);
+    const video = tracks.find(track => track.kind === 'video');
+    assert.deepEqual([video.width > 0, video.height > 0], [true, true], JSON.stringify(video));
     await publisher.close();
+  }),
+]);
+
+group('rtc2rtmp opus', serverAndClients('[rtc2rtmp]\naudio = "opus"'), [
+  test('Opus passes as it is by Enhanced RTMP; HLS says that it has no sound', 90, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('opus');
+    const publisher = await browsers.publish(whip, { codec: 'h264' });
+    const seen = await pull(rtmp, { seconds: SECONDS, fast: true, newer: true });
+    assertPlays(seen);
+    const text = await ffmpegDone(['-i', rtmp, '-t', '3', '-c', 'copy', '-f', 'framemd5', '-'], { newer: true });
+    assert.match(text, /#codec_id \d+: opus/);
+    const { outputs } = await streamOf(server, 'opus');
+    assert.ok(outputs.hls.available && /without sound/.test(outputs.hls.note) && outputs.rtmp.note === null, JSON.stringify(outputs));
+    await publisher.close();
+    return line(seen);
   }),
 ]);
 

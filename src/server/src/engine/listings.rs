@@ -4,8 +4,10 @@ use ahash::AHashMap;
 use freshet_media::{MediaKind, StreamKey};
 use freshet_sfu::sdp::NegotiatedMedia;
 use freshet_sfu::{Format, SessionStatus};
+use tracing::info;
 
 use super::live;
+use super::outputs::{self, Switches};
 use super::registry::{Link, Record, Registry};
 use super::types::{ClientSnapshot, MetricsSnapshot, Protocol, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot};
 use super::{Engine, ShardHandle};
@@ -19,6 +21,8 @@ impl Engine {
             .iter()
             .map(|(key, stream)| {
                 let publisher = stream.publisher.and_then(|id| registry.sessions.get(&id));
+                let tracks = publisher.map(tracks).unwrap_or_default();
+                let outputs = publisher.map(|p| outputs::of(p.protocol(), &tracks, &self.switches()));
                 let snapshot = StreamSnapshot {
                     id: stream.id.clone(),
                     key: key.clone(),
@@ -27,12 +31,13 @@ impl Engine {
                     viewers: stream.viewers,
                     protocol: publisher.map(Record::protocol),
                     crossing: self.to_rtc.snapshot(key),
-                    tracks: publisher.map(tracks).unwrap_or_default(),
+                    tracks,
                     frames: publisher.map_or(0, |p| p.status.tracks[1].frames.value()),
                     recv_bytes: publisher.map_or(0, |p| p.status.recv_bytes.value()),
                     send_bytes: stream.past_sent_bytes,
                     recv_bps: publisher.map_or(0, |p| p.status.recv_bps.value()),
                     send_bps: 0,
+                    outputs: outputs.unwrap_or_default(),
                 };
                 (key, snapshot)
             })
@@ -60,6 +65,23 @@ impl Engine {
     pub(crate) fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot> {
         let registry = self.registry();
         registry.publisher(key).map(|record| client(&registry, record))
+    }
+
+    /// Tells once per publisher in which ways it cannot be played.
+    pub(super) fn log_outputs(&self, publisher: &Record) {
+        for output in outputs::of(publisher.protocol(), &tracks(publisher), &self.switches()) {
+            if let Some(why) = output.obstacle.or(output.lacks) {
+                info!(stream = %publisher.key, output = output.name, "{why}");
+            }
+        }
+    }
+
+    fn switches(&self) -> Switches {
+        Switches {
+            rtmp2rtc: self.to_rtc.is_enabled(),
+            rtc2rtmp: self.from_rtc.is_enabled(),
+            passes_opus: self.from_rtc.passes_opus(),
+        }
     }
 
     /// Counters for `/metrics`.
@@ -142,7 +164,7 @@ fn tracks(publisher: &Record) -> Vec<TrackSnapshot> {
             clock_hz: format.clock_hz,
             fmtp: format.fmtp,
             channels: format.channels,
-            size: None,
+            size: status.size(),
             layers: status.layers(),
         })
     };
@@ -171,5 +193,6 @@ fn shard_snapshot(shard: &ShardHandle) -> ShardSnapshot {
         drop_send: shard.thread.drop_send.value(),
         drop_relay: shard.thread.drop_relay.value(),
         drop_codec: s.drop_codec.value(),
+        drop_tap: shard.thread.drop_tap.value(),
     }
 }

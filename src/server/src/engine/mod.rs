@@ -11,6 +11,7 @@ mod live;
 mod mailbox;
 mod media_thread;
 mod open;
+mod outputs;
 mod registry;
 mod types;
 
@@ -330,6 +331,9 @@ impl Engine {
                 let (protocol, remote) = record.status.path().map_or(("?", None), |(p, a)| (p.as_str(), Some(a)));
                 let millis = record.opened.elapsed().as_millis();
                 info!(stream = %record.key, client = record.client_id, protocol, ?remote, "{role} connected after {millis} ms");
+                if record.role == Role::Publish {
+                    self.log_outputs(record);
+                }
             }
         }
     }

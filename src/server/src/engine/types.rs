@@ -210,6 +210,19 @@ pub(crate) struct StreamSnapshot {
     pub(crate) recv_bps: u64,
     /// Mean sent bit rate over the last seconds.
     pub(crate) send_bps: u64,
+    /// Ways to play it, and what stands against them. None without a publisher.
+    pub(crate) outputs: Vec<OutputSnapshot>,
+}
+
+/// A way to play a stream, for listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutputSnapshot {
+    /// `webrtc`, `rtmp`, `flv` or `hls`.
+    pub(crate) name: &'static str,
+    /// Why it does not exist, if so.
+    pub(crate) obstacle: Option<String>,
+    /// What is missing of it, if anything.
+    pub(crate) lacks: Option<String>,
 }
 
 /// A running crossing, for listings.
@@ -326,6 +339,8 @@ pub(crate) struct ShardSnapshot {
     pub(crate) drop_relay: u64,
     /// Dropped: the viewer has no payload type for the codec.
     pub(crate) drop_codec: u64,
+    /// Dropped: a crossing to frames did not take its batches fast enough.
+    pub(crate) drop_tap: u64,
 }
 
 /// Everything `/metrics` needs.

@@ -91,13 +91,15 @@ const SHARD_COUNTERS: [ShardCounter; 12] = [
 /// Label and value of a reason for which a shard drops packets.
 type DropCounter = (&'static str, fn(&ShardSnapshot) -> u64);
 
-const DROPS: [DropCounter; 6] = [
+const DROPS: [DropCounter; 7] = [
     ("stranger", |shard| shard.drop_stranger),
     ("stun", |shard| shard.drop_stun),
     ("malformed", |shard| shard.drop_malformed),
     ("send", |shard| shard.drop_send),
     ("relay", |shard| shard.drop_relay),
     ("codec", |shard| shard.drop_codec),
+    // Batches of a publisher that crosses to RTMP, FLV or HLS too slowly.
+    ("tap", |shard| shard.drop_tap),
 ];
 
 fn rooms(page: &mut Page, counters: Counters) {
@@ -152,7 +154,11 @@ fn media(page: &mut Page, metrics: &MetricsSnapshot) {
     for (reason, count) in &metrics.closed {
         page.sample(&[("reason", reason)], count);
     }
-    page.family("freshet_offers_refused_total", Kind::Counter, "Offers refused by the media side, by kind of problem.");
+    page.family(
+        "freshet_offers_refused_total",
+        Kind::Counter,
+        "Requests to publish or play that were refused, whatever their protocol, by kind of problem.",
+    );
     for (kind, count) in &metrics.refused {
         page.sample(&[("kind", kind)], count);
     }
@@ -246,7 +252,7 @@ mod tests {
     fn counters_carry_their_labels() {
         let shards = vec![
             ShardSnapshot { recv_bytes: 10, drop_stun: 3, ..ShardSnapshot::default() },
-            ShardSnapshot { recv_bytes: 7, ..ShardSnapshot::default() },
+            ShardSnapshot { recv_bytes: 7, drop_tap: 2, ..ShardSnapshot::default() },
         ];
         let snapshot = MetricsSnapshot { shards, viewers: 2, closed: vec![("a\"b", 4)], ..MetricsSnapshot::default() };
         let mut page = Page::default();
@@ -256,6 +262,7 @@ mod tests {
             "freshet_recv_bytes_total{shard=\"0\"} 10",
             "freshet_recv_bytes_total{shard=\"1\"} 7",
             "freshet_dropped_packets_total{shard=\"0\",reason=\"stun\"} 3",
+            "freshet_dropped_packets_total{shard=\"1\",reason=\"tap\"} 2",
             "freshet_sessions{role=\"play\"} 2",
             "freshet_sessions_closed_total{reason=\"a\\\"b\"} 4",
             "srs_receive_bytes_total 17",

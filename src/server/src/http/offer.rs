@@ -175,7 +175,7 @@ pub(super) async fn open(state: &AppState, caller: Caller, offer: Offer<'_>) -> 
     state.sessions.open(request)
 }
 
-/// One line of log for a refused offer.
+/// One line of log for a request to publish or play that is refused.
 pub(super) fn log_refusal(caller: &Caller, role: Role, stream: &str, refusal: &Refusal) {
     info!(
         ?role,
@@ -186,7 +186,7 @@ pub(super) fn log_refusal(caller: &Caller, role: Role, stream: &str, refusal: &R
         kind = refusal.kind,
         detail = %refusal.detail,
         hint = %refusal.hint,
-        "offer refused"
+        "request refused"
     );
 }
 

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::{AppState, Resource, Routes, VERSION, auth, problem, qr};
 use crate::access::Access;
 use crate::config::IceServer;
-use crate::engine::Role;
+use crate::engine::{Role, StreamSnapshot};
 use crate::hls::DiskStatus;
 use crate::url::query::Query;
 
@@ -140,13 +140,19 @@ async fn streams(State(state): State<Arc<AppState>>, uri: Uri) -> Response {
     }
     streams.sort_by(|a, b| a.key.cmp(&b.key));
     let disk = state.hls().and_then(|hls| hls.disk_status()).unwrap_or_default();
-    list(&state, "streams", &streams, &uri, |stream| with_disk(objects::stream(stream), &disk, &stream.key))
+    list(&state, "streams", &streams, &uri, |stream| shown(&state, stream, &disk))
 }
 
-/// Adds why a stream's files are not up to date, if so.
-fn with_disk(mut object: Value, disk: &DiskStatus, key: &StreamKey) -> Value {
-    let failing = disk.failing.iter().find(|(failing, _)| failing == key);
+/// A stream with what only this side knows: why its files are not up to date, if so, and what is switched off.
+fn shown(state: &AppState, stream: &StreamSnapshot, disk: &DiskStatus) -> Value {
+    let mut object = objects::stream(stream);
+    let failing = disk.failing.iter().find(|(failing, _)| *failing == stream.key);
     object["hls_disk_error"] = json!(failing.map(|(_, why)| why));
+    for (name, is_on) in [("flv", state.settings.http_flv), ("hls", state.hls().is_some())] {
+        if let Some(output) = object["outputs"].get_mut(name).filter(|_| !is_on) {
+            *output = json!({ "available": false, "note": "switched off" });
+        }
+    }
     object
 }
 
@@ -154,7 +160,7 @@ async fn stream(State(state): State<Arc<AppState>>, Path(id): Path<String>) -> R
     match state.sessions.streams().iter().find(|stream| stream.id == id) {
         Some(stream) => {
             let disk = state.hls().and_then(|hls| hls.disk_status()).unwrap_or_default();
-            state.envelope(0, &[("stream", with_disk(objects::stream(stream), &disk, &stream.key))])
+            state.envelope(0, &[("stream", shown(&state, stream, &disk))])
         }
         None => state.unknown(STREAM_NOT_FOUND, "stream", &id),
     }

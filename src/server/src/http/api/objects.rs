@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use freshet_media::{Codec, MediaKind, StreamKey};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::short_url;
-use crate::engine::{ClientSnapshot, Protocol, Role, StreamSnapshot, TrackSnapshot};
+use crate::engine::{ClientSnapshot, OutputSnapshot, Protocol, Role, StreamSnapshot, TrackSnapshot};
 
 /// SRS's name of the default vhost.
 const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -60,6 +60,7 @@ pub(super) fn stream(stream: &StreamSnapshot) -> Value {
         })),
         "live_seconds": stream.live_for.map(|live| live.as_secs_f64()),
         "tracks": stream.tracks.iter().map(track).collect::<Vec<_>>(),
+        "outputs": stream.outputs.iter().map(output).collect::<Map<_, _>>(),
     })
 }
 
@@ -103,6 +104,12 @@ fn track(track: &TrackSnapshot) -> Value {
         "height": track.size.map(|size| size.1),
         "layers": track.layers,
     })
+}
+
+/// By name: whether it can be played so, and if not, or not in full, why.
+fn output(output: &OutputSnapshot) -> (String, Value) {
+    let why = output.obstacle.as_ref().or(output.lacks.as_ref());
+    (output.name.to_owned(), json!({ "available": output.obstacle.is_none(), "note": why }))
 }
 
 /// `profile-level-id=42e01f` → `Baseline`, `3.1` (RFC 6184 §8.1).

@@ -6,8 +6,8 @@ use std::time::Duration;
 use freshet_media::{Codec, MediaKind, StreamKey};
 
 use crate::engine::{
-    ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Protocol, Refusal, Role, SessionToken,
-    StreamSnapshot, TrackSnapshot,
+    ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, OutputSnapshot, Patched, Protocol, Refusal,
+    Role, SessionToken, StreamSnapshot, TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
 use crate::live::{LivePlayer, LiveReader};
@@ -153,5 +153,6 @@ fn stream(name: &str) -> StreamSnapshot {
         send_bytes: 200,
         recv_bps: 8000,
         send_bps: 16000,
+        outputs: vec![OutputSnapshot { name: "hls", obstacle: Some("no way".into()), lacks: None }],
     }
 }

@@ -29,6 +29,7 @@ async fn objects_have_the_fields_of_srs_and_ours() {
     );
     assert_eq!((&stream["audio"], &stream["clients"], &stream["frames"]), (&json!(null), &json!(3), &json!(270)));
     assert_eq!(stream["publish"], json!({ "active": true, "cid": "c1" }));
+    assert_eq!(stream["outputs"], json!({ "hls": { "available": false, "note": "switched off" } }));
     let reply = server.get("/api/v1/clients/").await;
     assert!(!reply.body.contains("secret"), "queries hold tokens and must not be listed");
     let client = reply.json()["clients"][0].clone();
