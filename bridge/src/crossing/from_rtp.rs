@@ -350,4 +350,6 @@ fn open(codec: Codec, options: FromRtpOptions) -> Result<Leg, &'static str> {
 }
 
 #[cfg(test)]
+mod day_tests;
+#[cfg(test)]
 mod tests;
