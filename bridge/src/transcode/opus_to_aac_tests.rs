@@ -3,7 +3,6 @@
 use std::f64::consts::TAU;
 
 use super::*;
-use crate::testing::cpu_seconds;
 
 const PACKET: usize = 960;
 
