@@ -27,6 +27,7 @@ import './groups/network.mjs';
 import './groups/hostile.mjs';
 import './groups/settings.mjs';
 import './groups/lifecycle.mjs';
+import './groups/leaks.mjs';
 
 clearLogs();
 const { passed, failed } = await runAll(process.argv.slice(2));

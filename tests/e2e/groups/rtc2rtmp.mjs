@@ -1,6 +1,7 @@
 // WebRTC in, RTMP and HTTP-FLV out: what a browser publishes, and what FFmpeg gets of it.
 import assert from 'node:assert/strict';
 import { ffmpegDone, pull, streamOf } from '../lib/ffmpeg.mjs';
+import { run } from '../lib/lab.mjs';
 import { sleep, until } from '../lib/peers.mjs';
 import { serverAndClients } from '../lib/setup.mjs';
 import { group, test } from '../lib/suite.mjs';
@@ -61,6 +62,29 @@ group('rtc2rtmp', serverAndClients(''), [
     assert.ok(seen.frames > 14 * 30 * 0.3, line(seen));
     await second.close();
     return line(seen);
+  }),
+  test('pictures become smaller in mid-stream: players of RTMP and HLS go on', 120, async ({ server, browsers }) => {
+    const { whip, rtmp } = server.urls('smaller');
+    const publisher = await browsers.publish(whip, { codec: 'h264' });
+    // A player is there from the start; the playlist is asked for before the change and played after it.
+    const playlist = `${server.base}/live/smaller.m3u8`;
+    const played = [run('av-pull.py', rtmp, '--seconds', '14'), until('a playlist', 20_000, async () => (await fetch(playlist)).ok)];
+    await played[1];
+    const hls = run('av-pull.py', playlist, '--seconds', '16', '--warmup', '1');
+    await sleep(4000);
+    const before = await streamOf(server, 'smaller');
+    await publisher.call('halve');
+    const [seen, cut] = await Promise.all([played[0], hls]);
+    const after = await streamOf(server, 'smaller');
+    const text = one => `${one.pictures} pictures of ${one.sizes.join(', ')}, longest gap ${one.longest_gap_ms} ms, sound ${one.sound_seconds} s, ${one.backwards} times backwards`;
+    const line = `RTMP: ${text(seen)}; HLS: ${text(cut)}`;
+    assert.ok(seen.sizes.includes('640x480') && seen.sizes.at(-1) === '320x240', line);
+    assert.ok(cut.sizes.includes('640x480') && cut.sizes.at(-1) === '320x240', line);
+    assert.ok(seen.backwards === 0 && seen.longest_gap_ms < 4000, line);
+    const width = stream => stream.tracks.find(track => track.kind === 'video').width;
+    assert.deepEqual([width(before), width(after)], [640, 320]);
+    await publisher.close();
+    return line;
   }),
   test('AV1 passes by Enhanced RTMP', 90, async ({ server, browsers }) => {
     const { whip, rtmp } = server.urls('to-av1');

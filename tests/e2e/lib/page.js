@@ -197,6 +197,14 @@
     return { ...notes, ...(await stats(id)) };
   }
 
+  /** The encoder makes smaller pictures from now on. */
+  async function halve(id) {
+    const sender = peers[id].pc.getSenders().find(one => one.track?.kind === 'video');
+    const parameters = sender.getParameters();
+    parameters.encodings[0].scaleResolutionDownBy = 2;
+    await sender.setParameters(parameters);
+  }
+
   async function close(id) {
     const { pc, session } = peers[id];
     const status = session ? (await fetch(session, { method: 'DELETE' })).status : 0;
@@ -205,7 +213,7 @@
   }
 
   scope.Client = {
-    publish, play, stats, report, close,
+    publish, play, stats, report, close, halve,
     state: id => peers[id].pc.connectionState,
     // connectionState stays "connected" when the other side closes DTLS: the transport tells.
     dtls: id => peers[id].pc.getTransceivers()[0].sender.transport?.state ?? peers[id].pc.getReceivers()[0].transport.state,
