@@ -102,7 +102,7 @@ group('rtc2rtmp', serverAndClients(''), [
     assert.equal(refused.status, 406);
     assert.match((await refused.json()).detail, /VP8/);
     const { tracks, outputs } = await streamOf(server, 'vp8');
-    assert.deepEqual(Object.entries(outputs).map(([name, { available }]) => [name, available]), [['flv', false], ['hls', false], ['rtmp', false], ['webrtc', true]]);
+    assert.deepEqual(Object.entries(outputs).map(([name, { available }]) => [name, available]), [['flv', false], ['hls', false], ['ll-hls', false], ['rtmp', false], ['webrtc', true]]);
     assert.match(outputs.rtmp.note, /VP8/);
     const video = tracks.find(track => track.kind === 'video');
     assert.deepEqual([video.width > 0, video.height > 0], [true, true], JSON.stringify(video));

@@ -23,12 +23,17 @@ pub(super) fn of(publisher: Protocol, tracks: &[TrackSnapshot], switches: &Switc
         // Frames of VP8 are not made: hardly any player of RTMP or FLV knows it.
         video.filter(|codec| is_rtc && *codec == Codec::Vp8).map(|codec| cannot("RTMP and FLV", codec))
     });
+    let ll_hls = frames.clone().or_else(|| {
+        let unplayed = video.filter(|codec| *codec == Codec::Vp8);
+        unplayed.map(|codec| format!("no browser plays {codec} in MP4"))
+    });
     let hls = frames.or_else(|| {
         video.filter(|codec| !matches!(codec, Codec::H264 | Codec::H265)).map(|codec| cannot("MPEG-TS", codec))
     });
     let keeps_opus = !is_rtc || switches.passes_opus;
     let opus = audio.filter(|codec| keeps_opus && matches!(codec, Codec::Opus | Codec::Red));
     let g711 = audio.filter(|codec| is_rtc && matches!(codec, Codec::Pcmu | Codec::Pcma));
+    let mp3 = audio.filter(|codec| *codec == Codec::Mp3);
     let silent = |by: &str, codec: Option<Codec>| codec.map(|codec| format!("without sound: {}", cannot(by, codec)));
     let output = |name, obstacle, lacks| OutputSnapshot { name, obstacle, lacks };
     vec![
@@ -36,6 +41,7 @@ pub(super) fn of(publisher: Protocol, tracks: &[TrackSnapshot], switches: &Switc
         output("rtmp", flv.clone(), silent("RTMP", g711)),
         output("flv", flv, silent("FLV", g711)),
         output("hls", hls, silent("MPEG-TS", opus.or(g711))),
+        output("ll-hls", ll_hls, silent("low-latency HLS", g711.or(mp3))),
     ]
 }
 
@@ -69,11 +75,13 @@ mod tests {
         let (rtc, rtmp) = (Protocol::WebRtc, Protocol::Rtmp);
         let opus = Switches { passes_opus: true, ..ALL };
         let off = Switches { rtmp2rtc: false, rtc2rtmp: false, ..ALL };
-        // What stands against webrtc, rtmp, flv and hls; "~" before what is only missing.
-        let cases: [(Protocol, [Codec; 2], Switches, [&str; 4]); 9] = [
-            (rtc, [Codec::H264, Codec::Opus], ALL, ["", "", "", ""]),
-            (rtc, [Codec::H264, Codec::Opus], opus, ["", "", "", "~without sound: MPEG-TS does not carry Opus"]),
-            (rtc, [Codec::H264, Codec::Opus], off, ["", "rtc2rtmp is off", "rtc2rtmp is off", "rtc2rtmp is off"]),
+        const OFF: &str = "rtc2rtmp is off";
+        const NO_FLV: &str = "RTMP and FLV do not carry VP8";
+        // What stands against webrtc, rtmp, flv, hls and ll-hls; "~" before what is only missing.
+        let cases: [(Protocol, [Codec; 2], Switches, [&str; 5]); 9] = [
+            (rtc, [Codec::H264, Codec::Opus], ALL, ["", "", "", "", ""]),
+            (rtc, [Codec::H264, Codec::Opus], opus, ["", "", "", "~without sound: MPEG-TS does not carry Opus", ""]),
+            (rtc, [Codec::H264, Codec::Opus], off, ["", OFF, OFF, OFF, OFF]),
             (
                 rtc,
                 [Codec::H265, Codec::Pcmu],
@@ -83,27 +91,29 @@ mod tests {
                     "~without sound: RTMP does not carry PCMU",
                     "~without sound: FLV does not carry PCMU",
                     "~without sound: MPEG-TS does not carry PCMU",
+                    "~without sound: low-latency HLS does not carry PCMU",
                 ],
             ),
             (
                 rtc,
                 [Codec::Vp8, Codec::Opus],
                 ALL,
-                ["", "RTMP and FLV do not carry VP8", "RTMP and FLV do not carry VP8", "MPEG-TS does not carry VP8"],
+                ["", NO_FLV, NO_FLV, "MPEG-TS does not carry VP8", "no browser plays VP8 in MP4"],
             ),
-            (rtc, [Codec::Vp9, Codec::Opus], ALL, ["", "", "", "MPEG-TS does not carry VP9"]),
-            (rtc, [Codec::Av1, Codec::Opus], ALL, ["", "", "", "MPEG-TS does not carry AV1"]),
+            (rtc, [Codec::Vp9, Codec::Opus], ALL, ["", "", "", "MPEG-TS does not carry VP9", ""]),
+            (rtc, [Codec::Av1, Codec::Opus], ALL, ["", "", "", "MPEG-TS does not carry AV1", ""]),
             (
                 rtmp,
                 [Codec::Vp9, Codec::Aac],
                 ALL,
-                ["VP9 does not cross to WebRTC", "", "", "MPEG-TS does not carry VP9"],
+                ["VP9 does not cross to WebRTC", "", "", "MPEG-TS does not carry VP9", ""],
             ),
-            (rtmp, [Codec::H264, Codec::Aac], off, ["rtmp2rtc is off", "", "", ""]),
+            (rtmp, [Codec::H264, Codec::Aac], off, ["rtmp2rtc is off", "", "", "", ""]),
         ];
         for (publisher, codecs, switches, expected) in cases {
+            const NAMES: [&str; 5] = ["webrtc", "rtmp", "flv", "hls", "ll-hls"];
             let found = of(publisher, &codecs.map(track), &switches);
-            assert_eq!(found.iter().map(|output| output.name).collect::<Vec<_>>(), ["webrtc", "rtmp", "flv", "hls"]);
+            assert_eq!(found.iter().map(|output| output.name).collect::<Vec<_>>(), NAMES);
             let said = found.iter().map(|output| match (&output.obstacle, &output.lacks) {
                 (Some(obstacle), _) => obstacle.clone(),
                 (None, Some(lacks)) => format!("~{lacks}"),

@@ -217,7 +217,7 @@ pub(crate) struct StreamSnapshot {
 /// A way to play a stream, for listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputSnapshot {
-    /// `webrtc`, `rtmp`, `flv` or `hls`.
+    /// `webrtc`, `rtmp`, `flv`, `hls` or `ll-hls`.
     pub(crate) name: &'static str,
     /// Why it does not exist, if so.
     pub(crate) obstacle: Option<String>,

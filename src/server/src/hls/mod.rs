@@ -129,6 +129,11 @@ impl HlsServer {
         })
     }
 
+    /// Whether streams are cut into parts for low latency.
+    pub(crate) fn has_low_latency(&self) -> bool {
+        self.settings.part.is_some()
+    }
+
     /// How the files are, if any are written.
     pub(crate) fn disk_status(&self) -> Option<DiskStatus> {
         self.disk.as_ref().map(|disk| disk.status())

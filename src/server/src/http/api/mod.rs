@@ -148,7 +148,9 @@ fn shown(state: &AppState, stream: &StreamSnapshot, disk: &DiskStatus) -> Value 
     let mut object = objects::stream(stream);
     let failing = disk.failing.iter().find(|(failing, _)| *failing == stream.key);
     object["hls_disk_error"] = json!(failing.map(|(_, why)| why));
-    for (name, is_on) in [("flv", state.settings.http_flv), ("hls", state.hls().is_some())] {
+    let has_low_latency = state.hls().is_some_and(|hls| hls.has_low_latency());
+    let switches = [("flv", state.settings.http_flv), ("hls", state.hls().is_some()), ("ll-hls", has_low_latency)];
+    for (name, is_on) in switches {
         if let Some(output) = object["outputs"].get_mut(name).filter(|_| !is_on) {
             *output = json!({ "available": false, "note": "switched off" });
         }
