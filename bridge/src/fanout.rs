@@ -22,8 +22,10 @@ const TRACKS_SETTLE_WITHIN: Duration = Duration::from_millis(500);
 pub enum Wire {
     /// Tags of an FLV file, as HTTP-FLV and WebSocket-FLV carry them.
     Flv,
-    /// Messages on an RTMP connection.
+    /// Messages on the RTMP connection of a player.
     Rtmp,
+    /// Messages on an RTMP connection on which we publish: metadata are wrapped as publishers wrap them.
+    RtmpPublish,
 }
 
 impl Wire {
@@ -33,8 +35,16 @@ impl Wire {
         let timestamp_ms = at.millis() as u32;
         match self {
             Wire::Flv => flv_tag(kind, timestamp_ms, header, data),
-            Wire::Rtmp => rtmp_message(kind, timestamp_ms, header, data),
+            Wire::RtmpPublish if kind == TagType::Script => {
+                rtmp_message(kind, timestamp_ms, &flv::set_data_frame(), data)
+            }
+            Wire::Rtmp | Wire::RtmpPublish => rtmp_message(kind, timestamp_ms, header, data),
         }
+    }
+
+    /// Script data, `onMetaData` and its value, in this form. FFmpeg takes metadata of any other time for subtitles.
+    pub fn metadata(self, script: &[u8]) -> Bytes {
+        self.wrap(TagType::Script, MediaTime::default(), &[], script)
     }
 }
 
@@ -58,7 +68,7 @@ impl SharedFrame {
     fn bytes(&self, wire: Wire) -> Bytes {
         let form = match wire {
             Wire::Flv => &self.0.flv,
-            Wire::Rtmp => &self.0.rtmp,
+            Wire::Rtmp | Wire::RtmpPublish => &self.0.rtmp,
         };
         let frame = &self.0.frame;
         let make = || {
@@ -154,6 +164,11 @@ impl Fanout {
         self.started_at = None;
     }
 
+    /// What the publisher says about the stream, as it came: script data.
+    pub fn metadata(&self) -> Option<&Bytes> {
+        self.metadata.as_ref()
+    }
+
     /// The tracks that have been seen.
     pub fn tracks(&self) -> &Tracks {
         &self.tracks
@@ -229,8 +244,7 @@ impl Fanout {
     /// Tells a player what it must know before a frame.
     fn introduce(&self, player: &mut Player, frame: &Frame, out: &mut Vec<Bytes>) {
         if let Some(script) = self.metadata.as_ref().filter(|_| player.metadata != self.metadata_count) {
-            // FFmpeg takes metadata of any other time for subtitles.
-            out.push(player.wire.wrap(TagType::Script, MediaTime::default(), &[], script));
+            out.push(player.wire.metadata(script));
         }
         player.metadata = self.metadata_count;
         let known = match frame.kind() {

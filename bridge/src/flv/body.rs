@@ -47,7 +47,7 @@ pub(super) mod multitrack {
 }
 
 /// The FourCC of a codec in Enhanced RTMP.
-pub(super) fn four_cc(codec: Codec) -> Option<[u8; 4]> {
+pub(crate) fn four_cc(codec: Codec) -> Option<[u8; 4]> {
     Some(*match codec {
         Codec::H264 => b"avc1",
         Codec::H265 => b"hvc1",

@@ -47,10 +47,24 @@ impl Metadata {
     }
 }
 
-/// Script data for a stream that brought none: the codecs of its tracks, in the numbers that players know.
+/// What publishers put in front of script data that the server is to keep for players.
+pub(crate) fn set_data_frame() -> Vec<u8> {
+    let mut out = Vec::new();
+    amf0::write(&mut out, &"@setDataFrame".into());
+    out
+}
+
+/// Script data for a stream that brought none: the codecs of its tracks, in the numbers that players know, and the size of
+/// the picture where the decoder's configuration tells.
 pub fn describe<'a>(tracks: impl IntoIterator<Item = &'a TrackConfig>) -> Bytes {
     let mut properties = vec![("server".to_owned(), Value::from("Freshet"))];
-    properties.extend(tracks.into_iter().filter_map(codec_property));
+    for track in tracks {
+        properties.extend(codec_property(track));
+        if let Some((width, height)) = freshet_media::facts(track).size {
+            properties.push(("width".to_owned(), f64::from(width).into()));
+            properties.push(("height".to_owned(), f64::from(height).into()));
+        }
+    }
     let mut out = Vec::new();
     amf0::write(&mut out, &"onMetaData".into());
     amf0::write(&mut out, &Value::EcmaArray(properties));

@@ -18,16 +18,17 @@ mod mux;
 use bytes::Bytes;
 use freshet_media::{Codec, MediaKind};
 
+pub(crate) use body::four_cc;
 pub use demux::{Demuxer, FlvError};
 pub(crate) use file::TAG_HEADER_BYTES;
 pub use file::{FileError, FileItem, FileReader, flv_header, flv_tag};
-pub(crate) use metadata::describe_file;
+pub(crate) use metadata::{describe_file, set_data_frame};
 pub use metadata::{Metadata, describe};
 pub use mux::{TagBody, sequence_header, tag_body};
 
 /// Whether FLV has a place for a codec.
 pub fn can_carry(codec: Codec) -> bool {
-    body::four_cc(codec).is_some()
+    four_cc(codec).is_some()
 }
 
 /// A sound or picture tag, or RTMP message, as it came.

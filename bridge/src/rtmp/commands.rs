@@ -1,7 +1,8 @@
 //! Commands, §7.2, and what encoders and players expect as answers to them.
 
-use super::connection::{Role, RtmpConnection, WINDOW_BYTES};
-use super::message::{OUT_CHUNK_SIZE, PLAYER_STREAM_ID, message_type, put_command, put_control};
+use super::connection::{Role, RtmpConnection};
+use super::link::WINDOW_BYTES;
+use super::message::{OUT_CHUNK_SIZE, PLAYER_STREAM_ID, message_type, put_control};
 use super::{Request, RequestId, RequestKind, RtmpError, RtmpOutput};
 use crate::flv::TagType;
 use crate::flv::amf0::{self, Reader, Value, object};
@@ -15,7 +16,7 @@ const MAX_NAME_BYTES: usize = 8 * 1024;
 const SERVER_VERSION: &str = "FMS/3,5,3,888";
 
 /// What Enhanced RTMP publishers and players may send and get.
-const FOUR_CCS: [&str; 8] = ["av01", "hvc1", "vp09", "vp08", "avc1", "Opus", "mp4a", ".mp3"];
+pub(super) const FOUR_CCS: [&str; 8] = ["av01", "hvc1", "vp09", "vp08", "avc1", "Opus", "mp4a", ".mp3"];
 
 /// What the `connect` command told.
 #[derive(Debug, Default)]
@@ -113,11 +114,11 @@ impl RtmpConnection {
             flash_ver: command.name_of(properties.property("flashVer"))?,
             wants_fc_publish: false,
         };
-        put_control(&mut self.writes, message_type::WINDOW_ACK_SIZE, &WINDOW_BYTES.to_be_bytes());
+        put_control(&mut self.link.writes, message_type::WINDOW_ACK_SIZE, &WINDOW_BYTES.to_be_bytes());
         let [b0, b1, b2, b3] = WINDOW_BYTES.to_be_bytes();
         // The last byte is the limit type "dynamic" (§5.4.5).
-        put_control(&mut self.writes, message_type::SET_PEER_BANDWIDTH, &[b0, b1, b2, b3, 2]);
-        put_control(&mut self.writes, message_type::SET_CHUNK_SIZE, &(OUT_CHUNK_SIZE as u32).to_be_bytes());
+        put_control(&mut self.link.writes, message_type::SET_PEER_BANDWIDTH, &[b0, b1, b2, b3, 2]);
+        put_control(&mut self.link.writes, message_type::SET_CHUNK_SIZE, &(OUT_CHUNK_SIZE as u32).to_be_bytes());
         let server = object([("fmsVer", SERVER_VERSION.into()), ("capabilities", 127.0.into()), ("mode", 1.0.into())]);
         let mut status = vec![
             ("level", Value::from("status")),
@@ -224,25 +225,17 @@ impl RtmpConnection {
     fn reply(&mut self, command: &Command, name: &str, values: &[Value]) {
         // Transaction 0 wants no answer (§7.2.1.2).
         if command.transaction != 0.0 {
-            self.put_with_transaction(0, name, command.transaction, values);
+            self.link.put_command(0, name, command.transaction, values);
         }
     }
 
     fn put(&mut self, stream_id: u32, name: &str, values: &[Value]) {
-        self.put_with_transaction(stream_id, name, 0.0, values);
-    }
-
-    fn put_with_transaction(&mut self, stream_id: u32, name: &str, transaction: f64, values: &[Value]) {
-        let mut body = Vec::new();
-        amf0::write(&mut body, &name.into());
-        amf0::write(&mut body, &transaction.into());
-        values.iter().for_each(|value| amf0::write(&mut body, value));
-        put_command(&mut self.writes, stream_id, &body);
+        self.link.put_command(stream_id, name, 0.0, values);
     }
 
     fn put_data(&mut self, values: &[Value]) {
         let mut body = Vec::new();
         values.iter().for_each(|value| amf0::write(&mut body, value));
-        self.writes.extend_from_slice(&rtmp_message(TagType::Script, 0, &[], &body));
+        self.link.writes.extend_from_slice(&rtmp_message(TagType::Script, 0, &[], &body));
     }
 }

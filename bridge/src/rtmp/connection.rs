@@ -2,31 +2,20 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use freshet_media::MediaKind;
 
-use super::chunk::{ChunkReader, Interest, Message};
+use super::chunk::{Interest, Message};
 use super::commands::Client;
 use super::handshake::Handshake;
-use super::message::{message_type, put_control, rtmp_message};
+use super::link::{Link, event, without_amf3_marker};
+use super::message::{message_type, rtmp_message};
 use super::{RequestId, RequestKind, RtmpError, RtmpLimits, RtmpOutput};
 use crate::flv::amf0::{Reader, Value};
 use crate::flv::{Tag, TagType};
 
-/// We acknowledge after so many bytes unless the peer asks for another window, and ask the peer to do so (§5.4.4).
-/// SRS's number; a smaller one costs messages, a larger one makes old Flash servers stop.
-pub(super) const WINDOW_BYTES: u32 = 2_500_000;
-
 /// Tags in one aggregate message. Flash servers put about a second of sound into one.
 const MAX_AGGREGATED: usize = 4096;
-
-/// User control events of §7.1.7.
-mod event {
-    pub(super) const STREAM_BEGIN: u16 = 0;
-    pub(super) const STREAM_EOF: u16 = 1;
-    pub(super) const PING_REQUEST: u16 = 6;
-    pub(super) const PING_RESPONSE: u16 = 7;
-}
 
 /// What the peer does on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +37,8 @@ pub struct RtmpConnection {
     limits: RtmpLimits,
     /// `None` once it is done.
     handshake: Option<Handshake>,
-    reader: ChunkReader,
-    /// What is to be written, in one piece.
-    pub(super) writes: BytesMut,
+    pub(super) link: Link,
     pub(super) outputs: VecDeque<RtmpOutput>,
-    received: Received,
     pub(super) client: Client,
     pub(super) role: Role,
     pub(super) next_request: u32,
@@ -62,25 +48,14 @@ pub struct RtmpConnection {
     broken: Option<RtmpError>,
 }
 
-/// Bytes that came, for acknowledgements.
-#[derive(Debug)]
-struct Received {
-    /// Modulo 2^32, as it is reported.
-    total: u32,
-    acknowledged: u32,
-    window: u32,
-}
-
 impl RtmpConnection {
     /// A connection that has just been made.
     pub fn new(limits: RtmpLimits) -> RtmpConnection {
         RtmpConnection {
-            handshake: Some(Handshake::new()),
-            reader: ChunkReader::new(limits.clone()),
+            handshake: Some(Handshake::server()),
+            link: Link::new(limits.clone()),
             limits,
-            writes: BytesMut::new(),
             outputs: VecDeque::new(),
-            received: Received { total: 0, acknowledged: 0, window: WINDOW_BYTES },
             client: Client::default(),
             role: Role::Idle,
             next_request: 0,
@@ -91,20 +66,18 @@ impl RtmpConnection {
 
     /// Bytes from the peer. On error write what is queued, then close the connection.
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), RtmpError> {
-        self.received.total = self.received.total.wrapping_add(bytes.len() as u32);
+        self.link.count(bytes.len());
         self.read(bytes)?;
-        let Received { total, acknowledged, window } = self.received;
-        if self.handshake.is_none() && total.wrapping_sub(acknowledged) >= window {
-            self.received.acknowledged = total;
-            put_control(&mut self.writes, message_type::ACKNOWLEDGEMENT, &total.to_be_bytes());
+        if self.handshake.is_none() {
+            self.link.acknowledge();
         }
         Ok(())
     }
 
     /// What is to be done next, `None` if nothing is until more bytes or an answer come.
     pub fn poll_output(&mut self) -> Option<RtmpOutput> {
-        if !self.writes.is_empty() {
-            return Some(RtmpOutput::Write(self.writes.split().freeze()));
+        if !self.link.writes.is_empty() {
+            return Some(RtmpOutput::Write(self.link.writes.split().freeze()));
         }
         self.outputs.pop_front()
     }
@@ -141,17 +114,17 @@ impl RtmpConnection {
     /// Tells a player the stream's metadata: FLV script data, as [`RtmpOutput::Metadata`] or
     /// [`describe`](crate::flv::describe) give it.
     pub fn send_metadata(&mut self, script: &[u8]) {
-        self.writes.extend_from_slice(&rtmp_message(TagType::Script, 0, &[], script));
+        self.link.writes.extend_from_slice(&rtmp_message(TagType::Script, 0, &[], script));
     }
 
     /// Tells a player that the stream has begun (again).
     pub fn send_stream_begin(&mut self) {
-        self.put_event(event::STREAM_BEGIN, super::PLAYER_STREAM_ID);
+        self.link.put_event(event::STREAM_BEGIN, super::PLAYER_STREAM_ID);
     }
 
     /// Tells a player that the stream is over.
     pub fn send_stream_eof(&mut self) {
-        self.put_event(event::STREAM_EOF, super::PLAYER_STREAM_ID);
+        self.link.put_event(event::STREAM_EOF, super::PLAYER_STREAM_ID);
         self.send_status("status", "NetStream.Play.UnpublishNotify", "the stream has ended");
     }
 
@@ -195,7 +168,7 @@ impl RtmpConnection {
         if let Some(handshake) = &mut self.handshake {
             let mut answer = Vec::new();
             let (taken, is_done) = handshake.take(bytes, &mut answer)?;
-            self.writes.extend_from_slice(&answer);
+            self.link.writes.extend_from_slice(&answer);
             bytes = &bytes[taken..];
             if !is_done {
                 return Ok(());
@@ -204,7 +177,7 @@ impl RtmpConnection {
         }
         while self.wants_input() {
             let interest = if self.role == Role::Publishing { Interest::Media } else { Interest::NoMedia };
-            let Some(message) = self.reader.next_message(&mut bytes, interest)? else { return Ok(()) };
+            let Some(message) = self.link.next_message(&mut bytes, interest)? else { return Ok(()) };
             self.handle_message(message)?;
         }
         if self.held.len() + bytes.len() > self.limits.max_waiting_bytes {
@@ -223,26 +196,7 @@ impl RtmpConnection {
             message_type::AMF3_DATA => self.handle_data(without_amf3_marker(message.body)),
             message_type::AMF0_COMMAND => self.handle_command(&message.body)?,
             message_type::AMF3_COMMAND => self.handle_command(&without_amf3_marker(message.body))?,
-            message_type::SET_CHUNK_SIZE => {
-                // The first bit is zero (§5.4.1).
-                let size = control_value(&message)? & 0x7fff_ffff;
-                if size == 0 {
-                    return Err(bad_control(&message, "a chunk size of 0"));
-                }
-                self.reader.set_chunk_size(size as usize);
-            }
-            message_type::ABORT => self.reader.abort(control_value(&message)?),
-            message_type::WINDOW_ACK_SIZE => {
-                // Zero would be an acknowledgement for nothing, all the time.
-                self.received.window = control_value(&message)?.max(1);
-            }
-            message_type::SET_PEER_BANDWIDTH => {
-                let window = control_value(&message)?;
-                put_control(&mut self.writes, message_type::WINDOW_ACK_SIZE, &window.to_be_bytes());
-            }
-            message_type::USER_CONTROL => self.handle_event(&message.body),
-            // What the peer has acknowledged decides nothing: TCP limits what is on its way.
-            _ => {}
+            _ => self.link.handle_control(&message)?,
         }
         Ok(())
     }
@@ -304,35 +258,6 @@ impl RtmpConnection {
             self.outputs.push_back(RtmpOutput::Metadata(script));
         }
     }
-
-    fn handle_event(&mut self, body: &[u8]) {
-        let mut rest = body;
-        if let (Ok(event::PING_REQUEST), Ok(timestamp)) = (rest.try_get_u16(), rest.try_get_u32()) {
-            self.put_event(event::PING_RESPONSE, timestamp);
-        }
-    }
-
-    fn put_event(&mut self, event: u16, value: u32) {
-        let [e0, e1] = event.to_be_bytes();
-        let [v0, v1, v2, v3] = value.to_be_bytes();
-        put_control(&mut self.writes, message_type::USER_CONTROL, &[e0, e1, v0, v1, v2, v3]);
-    }
-}
-
-/// AMF3 messages say in their first byte that AMF0 follows, as long as nothing else was agreed.
-fn without_amf3_marker(mut body: Bytes) -> Bytes {
-    if body.first() == Some(&0) {
-        body.advance(1);
-    }
-    body
-}
-
-fn control_value(message: &Message) -> Result<u32, RtmpError> {
-    message.body.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| bad_control(message, "too short"))
-}
-
-fn bad_control(message: &Message, what: &'static str) -> RtmpError {
-    RtmpError::BadControl { message_type: message.message_type, what }
 }
 
 #[cfg(test)]

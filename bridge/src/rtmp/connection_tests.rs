@@ -1,5 +1,6 @@
 use super::*;
 use crate::flv::amf0::{self, object};
+use crate::rtmp::chunk::ChunkReader;
 use crate::rtmp::{OUT_CHUNK_SIZE, Request};
 
 /// A connection after the handshake, and what came out of it.
@@ -334,7 +335,7 @@ fn control_messages() {
 fn bytes_are_acknowledged_by_the_peers_window() {
     let mut server = Server::publishing();
     server.feed(&message(message_type::WINDOW_ACK_SIZE, 0, &10_000u32.to_be_bytes())).unwrap();
-    let before = server.connection.received.total;
+    let before = server.connection.link.received.total;
     let mut acknowledged = Vec::new();
     for _ in 0..100 {
         server.feed(&message(8, 0, &[0xaf; 400])).unwrap();
@@ -343,7 +344,7 @@ fn bytes_are_acknowledged_by_the_peers_window() {
             acknowledged.push(u32::from_be_bytes(*message.body.first_chunk().unwrap()));
         }
     }
-    let total = server.connection.received.total;
+    let total = server.connection.link.received.total;
     assert!(total > before + 40_000);
     assert_eq!(acknowledged.len(), total as usize / 10_000, "{acknowledged:?}");
     assert!(acknowledged.is_sorted());

@@ -4,18 +4,27 @@ use rml_rtmp::handshake::{Handshake as Library, HandshakeProcessResult, PeerType
 
 use super::RtmpError;
 
-/// C0, C1 and C2. The library buffers what it gets, so it gets no more than these.
-const CLIENT_BYTES: usize = 1 + 2 * 1536;
+/// C0, C1 and C2, or S0, S1 and S2. The library buffers what it gets, so it gets no more than these.
+const PEER_BYTES: usize = 1 + 2 * 1536;
 
-/// The server's half of a handshake.
+/// One half of a handshake.
 pub(super) struct Handshake {
     library: Library,
     missing: usize,
 }
 
 impl Handshake {
-    pub(super) fn new() -> Handshake {
-        Handshake { library: Library::new(PeerType::Server), missing: CLIENT_BYTES }
+    /// The server's half.
+    pub(super) fn server() -> Handshake {
+        Handshake { library: Library::new(PeerType::Server), missing: PEER_BYTES }
+    }
+
+    /// The client's half, which speaks first: appends C0 and C1.
+    pub(super) fn client(out: &mut Vec<u8>) -> Result<Handshake, RtmpError> {
+        let mut library = Library::new(PeerType::Client);
+        let hello = library.generate_outbound_p0_and_p1();
+        out.extend_from_slice(&hello.map_err(|error| RtmpError::Handshake(error.to_string()))?);
+        Ok(Handshake { library, missing: PEER_BYTES })
     }
 
     /// Takes bytes, appends what to answer, and says how many it took and whether it is done.

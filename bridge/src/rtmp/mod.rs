@@ -1,4 +1,5 @@
-//! RTMP: one connection of a publisher or player at the server's side, as a state machine.
+//! RTMP: one connection of a publisher or player at the server's side, or of a publisher at the client's side
+//! ([`RtmpPublisher`]), as state machines.
 //!
 //! [`RtmpConnection`] takes bytes and gives [`RtmpOutput`]s: bytes to write, requests to answer, media. It never sends
 //! media to players: an RTMP message made by [`rtmp_message`] is the same for all of them (absolute times, message
@@ -19,9 +20,11 @@ mod chunk;
 mod commands;
 mod connection;
 mod handshake;
+mod link;
 mod message;
 #[cfg(test)]
 mod peer_tests;
+mod publisher;
 #[cfg(test)]
 mod recorded_tests;
 
@@ -32,6 +35,7 @@ use crate::flv::Tag;
 
 pub use connection::RtmpConnection;
 pub use message::{OUT_CHUNK_SIZE, PLAYER_STREAM_ID, rtmp_message};
+pub use publisher::{Acceptance, PeerCodecs, PublishError, PublishOutput, PublishTo, RtmpPublisher};
 
 /// What one connection may cost.
 #[derive(Debug, Clone)]
