@@ -22,8 +22,8 @@ pub(crate) use body::four_cc;
 pub use demux::{Demuxer, FlvError};
 pub(crate) use file::TAG_HEADER_BYTES;
 pub use file::{FileError, FileItem, FileReader, flv_header, flv_tag};
-pub(crate) use metadata::{describe_file, set_data_frame};
 pub use metadata::{Metadata, describe};
+pub(crate) use metadata::{describe_file, set_data_frame};
 pub use mux::{TagBody, sequence_header, tag_body};
 
 /// Whether FLV has a place for a codec.

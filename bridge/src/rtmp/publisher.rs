@@ -229,17 +229,17 @@ impl RtmpPublisher {
 
     /// Appends a message of [`rtmp_message`](super::rtmp_message) as this server wants it: on the message stream that it
     /// has given us. Its bytes are not copied, but for the header of a server that gives another than 1.
-    pub fn readdress(&self, message: Bytes, out: &mut VecDeque<Bytes>) {
+    pub fn readdress(&self, message: Bytes, out: &mut impl Extend<Bytes>) {
         let State::Publishing { stream_id } = self.state else { return };
         let mut rest = message;
         if stream_id != PLAYER_STREAM_ID && rest.len() >= STREAM_ID_AT + 4 {
             let mut header = BytesMut::from(&rest[..STREAM_ID_AT]);
             header.put_u32_le(stream_id);
-            out.push_back(header.freeze());
+            out.extend([header.freeze()]);
             rest = rest.slice(STREAM_ID_AT + 4..);
         }
         if !rest.is_empty() {
-            out.push_back(rest);
+            out.extend([rest]);
         }
     }
 

@@ -13,6 +13,7 @@ mod candidates;
 mod certificates;
 mod config;
 mod engine;
+mod forward;
 mod hls;
 mod hooks;
 mod http;

@@ -21,6 +21,7 @@ use crate::candidates::{self, CandidateSources};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::forward::OwnAddresses;
 use crate::hls::{HlsServer, HlsSettings};
 use crate::hooks::Hooks;
 use crate::http::{self, AppState, HttpSettings, ServerInfo};
@@ -96,6 +97,7 @@ impl Server {
         let rtmp_addresses = listeners.addresses(Purpose::Rtmp);
         let mut settings =
             http_settings(config, engine.candidates(), &http_addresses, &https_addresses, &rtmp_addresses);
+        settings.forward.own = own_addresses(config, &listeners);
         let limits = ConnectionLimits::new(config, open_file_limit());
         if let Some(signaling) = &mut settings.signaling {
             signaling.max_sockets = limits.signaling;
@@ -105,6 +107,7 @@ impl Server {
         if let Some(hls) = state.hls().filter(|_| config.hls.as_ref().is_some_and(HlsSettings::is_cut_unasked)) {
             tokio::spawn(Arc::clone(hls).watch());
         }
+        tokio::spawn(Arc::clone(state.forwards()).watch());
         let hls = state.hls().map(Arc::clone);
         let records = state.records().map(Arc::clone);
         if let Some(records) = &records {
@@ -277,6 +280,7 @@ fn http_settings(
         signaling: config.signaling.clone(),
         hooks: Hooks::start(&config.hooks, &identity),
         identity,
+        forward: config.forward.clone(),
         server: ServerInfo {
             candidates: candidates.at_start().iter().map(SocketAddr::to_string).collect(),
             http_port: http.first().map(SocketAddr::port),
@@ -285,6 +289,13 @@ fn http_settings(
             prefer_codec: config.rtc.prefer_codec,
         },
     }
+}
+
+/// Where forwards would come back to us.
+fn own_addresses(config: &Config, listeners: &Listeners) -> OwnAddresses {
+    let bound = listeners.0.iter().filter_map(|bound| bound.listener.local_addr().ok());
+    let public = config.rtc.candidates.iter().map(|candidate| candidate.ip).collect();
+    OwnAddresses { ports: bound.map(|address| address.port()).collect(), public }
 }
 
 fn rtmp_service(config: &Config, engine: &Arc<Engine>, max_connections: usize) -> Option<RtmpService> {

@@ -1,5 +1,6 @@
 //! From what was typed to what is used: every value is checked, and all findings are gathered.
 
+mod forward;
 mod hls;
 mod hooks;
 mod record;
@@ -72,6 +73,7 @@ pub(super) fn check(raw: &Raw, places: &Places) -> Result<Config, Vec<ConfigErro
         rtmp2rtc: check_rtmp2rtc(f, &raw.rtmp2rtc),
         rtc2rtmp: check_rtc2rtmp(f, &raw.rtc2rtmp),
         signaling: signaling::check(f, &raw.signaling),
+        forward: forward::check(f, &raw.forward),
         gop_cache: check_gop_cache(f, &raw.gop_cache),
         publish: Publish {
             takeover: f.choice("publish", "takeover", &raw.publish.takeover, &TAKEOVERS),

@@ -10,6 +10,7 @@ use super::Config;
 use super::check::{Places, check};
 use super::error::{ConfigError, ConfigErrors, Place, nearest};
 use super::raw::Raw;
+use crate::forward::Template;
 
 /// Start of the names of our environment variables: `FRESHET_RTC_LISTEN` is `listen` in `[rtc]`.
 const PREFIX: &str = "FRESHET_";
@@ -298,6 +299,9 @@ fn effective_text(mut raw: Raw) -> String {
         {
             full.credential = "(hidden)".to_owned();
         }
+    }
+    for address in raw.forward.rules.iter_mut().flat_map(|rule| &mut rule.to) {
+        *address = Template::parse(address).map_or_else(|_| "(hidden)".to_owned(), |template| template.shown());
     }
     toml::to_string(&raw).unwrap_or_default()
 }

@@ -55,6 +55,10 @@ fn values_arrive() {
             candidates = ["203.0.113.7:9000", "*"]
             prefer_codec = "offer"
             ice_servers = ["stun:a.example", { urls = ["turn:b.example"], username = "u", credential = "c" }]
+            [[forward.rules]]
+            streams = ["live/*"]
+            to = ["rtmp://other.example/[app]/[stream]", "rtmps://third.example/live/key"]
+            verify_certificate = false
             [publish]
             takeover = "replace-if-silent"
             [play]
@@ -71,6 +75,8 @@ fn values_arrive() {
     assert_eq!(config.rtc.candidates, ["203.0.113.7:9000".parse().unwrap()]);
     assert_eq!(config.rtc.prefer_codec, None);
     assert_eq!(config.rtc.ice_servers[1].username, "u");
+    assert_eq!((config.forward.rules.len(), config.forward.rules[0].to.len()), (1, 2));
+    assert!(!config.forward.rules[0].verify_certificate);
     assert_eq!(config.publish.takeover, Takeover::ReplaceIfSilent);
     assert_eq!(config.play.when_absent, WhenAbsent::Refuse);
     assert_eq!(config.log.format, LogFormat::Json);
@@ -153,6 +159,19 @@ fn mistakes_are_named_with_line_and_remedy() {
         ("[record]\nplan = \"sessions\"", "did you mean \"session\"?"),
         ("[record]\nfolder = \"\"", "record.folder is empty"),
         ("[record]\nsegment_seconds = 0", "bad value 0 for record.segment_seconds: allowed: 1 to 86400"),
+        (
+            "[[forward.rules]]\nstreams = [\"cam\"]\nto = [\"rtmp://a/b/c\"]",
+            "conf/x.toml:1: bad value \"cam\" for streams in forward.rules",
+        ),
+        (
+            "[forward]\nrules = [{ streams = [\"live/*\"], to = [\"rtmp://a/b/c\", \"rtmp://a/b/[name]\"] }]",
+            "conf/x.toml:2: bad value for to in forward.rules, address 2: [name] is not known; there are [app], [stream] and [vhost]",
+        ),
+        ("[forward]\nrules = [{ streams = [\"live/*\"], to = [] }]", "has no streams or no addresses"),
+        (
+            "[forward]\nrules = [{ stream = [\"live/*\"] }]",
+            "bad value for forward.rules: unknown field `stream`, expected one of `streams`, `to`",
+        ),
         ("[http\nlisten = []", "conf/x.toml:1: this is not TOML"),
         ("[rtc]\nshards = 1\n[rtc]\ntcp = true", "conf/x.toml:3: this is not TOML"),
         ("[rtc]\nshards = 1\nshards = 2", "conf/x.toml:3: this is not TOML"),
@@ -229,7 +248,7 @@ fn candidates_come_from_the_names_that_srs_uses() {
 
 #[test]
 fn the_effective_text_loads_again_and_keeps_secrets() {
-    let text = "[hooks]\non_dvr = [\"http://h/?token=s3cret\"]\n[publish]\ntokens = [\"s3cret\"]\n[rtc]\nice_servers = [{ urls = [\"turn:a\"], username = \"u\", credential = \"s3cret\" }]";
+    let text = "[hooks]\non_dvr = [\"http://h/?token=s3cret\"]\n[publish]\ntokens = [\"s3cret\"]\n[rtc]\nice_servers = [{ urls = [\"turn:a\"], username = \"u\", credential = \"s3cret\" }]\n[[forward.rules]]\nstreams = [\"live/*\"]\nto = [\"rtmp://a/live/s3cret?k=s3cret\"]\nverify_certificate = false";
     let effective = load(text, "x", &BTreeMap::new()).unwrap().text;
     assert!(!effective.contains("s3cret"), "{effective}");
     assert!(with(&effective, &[]).is_ok());

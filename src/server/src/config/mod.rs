@@ -18,6 +18,7 @@ use freshet_bridge::crossing::BFrames;
 use freshet_media::{Codec, GopLimits};
 
 use crate::candidates::CandidateAddr;
+use crate::forward::ForwardSettings;
 use crate::hls::HlsSettings;
 use crate::hooks::HookSettings;
 use crate::record::RecordSettings;
@@ -51,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) rtc2rtmp: Rtc2Rtmp,
     /// `[signaling]`; [`None`] when it is off.
     pub(crate) signaling: Option<SignalingSettings>,
+    /// `[forward]`
+    pub(crate) forward: ForwardSettings,
     /// `[gop_cache]`
     pub(crate) gop_cache: GopLimits,
     /// `[publish]`

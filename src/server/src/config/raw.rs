@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub(super) rtmp2rtc: RawRtmp2Rtc,
     pub(super) rtc2rtmp: RawRtc2Rtmp,
     pub(super) signaling: RawSignaling,
+    pub(super) forward: RawForward,
     pub(super) gop_cache: RawGopCache,
     pub(super) publish: RawPublish,
     pub(super) play: RawPlay,
@@ -307,6 +308,34 @@ impl Default for RawSignaling {
             tokens: lobby.tokens,
         }
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawForward {
+    pub(super) rules: Vec<RawForwardRule>,
+    pub(super) max: i64,
+    pub(super) stall_seconds: i64,
+    pub(super) open_api: bool,
+}
+
+impl Default for RawForward {
+    fn default() -> RawForward {
+        RawForward { rules: Vec::new(), max: 100, stall_seconds: 10, open_api: false }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForwardRule {
+    pub(super) streams: Vec<String>,
+    pub(super) to: Vec<String>,
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub(super) verify_certificate: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,9 @@ use tracing::info;
 use super::live;
 use super::outputs::{self, Switches};
 use super::registry::{Link, Record, Registry};
-use super::types::{ClientSnapshot, MetricsSnapshot, Protocol, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot};
+use super::types::{
+    ClientSnapshot, MetricsSnapshot, Protocol, Published, Role, ShardSnapshot, StreamSnapshot, TrackSnapshot,
+};
 use super::{Engine, ShardHandle};
 
 impl Engine {
@@ -51,6 +53,14 @@ impl Engine {
         let mut sorted: Vec<StreamSnapshot> = all.into_values().collect();
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         sorted
+    }
+
+    /// The streams that have a publisher, in no order. Cheaper than [`Engine::streams`].
+    pub(crate) fn published(&self) -> Vec<Published> {
+        let registry = self.registry();
+        let publishers = registry.sessions.values().filter(|record| record.role == Role::Publish);
+        let of = |record: &Record| Published { key: record.key.clone(), publisher: record.client_id.clone() };
+        publishers.map(of).collect()
     }
 
     /// All sessions, the oldest first.

@@ -30,6 +30,8 @@ pub(crate) enum Protocol {
     Hls,
     /// A recording.
     Record,
+    /// RTMP to another server, to which we publish.
+    Forward,
 }
 
 impl Protocol {
@@ -42,6 +44,7 @@ impl Protocol {
             Protocol::WsFlv => "ws-flv",
             Protocol::Hls => "hls",
             Protocol::Record => "record",
+            Protocol::Forward => "forward",
         }
     }
 
@@ -49,7 +52,7 @@ impl Protocol {
     pub(crate) fn scheme(self) -> &'static str {
         match self {
             Protocol::WebRtc => "webrtc",
-            Protocol::Rtmp => "rtmp",
+            Protocol::Rtmp | Protocol::Forward => "rtmp",
             Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
             Protocol::Record => "file",
         }
@@ -179,6 +182,15 @@ pub(crate) enum Patched {
         /// New quoted entity tag.
         etag: String,
     },
+}
+
+/// A stream that has a publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Its name.
+    pub(crate) key: StreamKey,
+    /// The publisher's client id: another one is another publication.
+    pub(crate) publisher: String,
 }
 
 /// One stream, for listings.

@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use freshet_bridge::fanout::Wire;
 use freshet_bridge::flv::flv_header;
 use freshet_sfu::CloseReason;
 use futures_util::stream;
@@ -34,7 +35,7 @@ pub(super) async fn stream(state: &Arc<AppState>, mut parts: Parts) -> Response 
     };
     let protocol = if upgrade.is_some() { Protocol::WsFlv } else { Protocol::HttpFlv };
     let opened = streams::play_request(state, &parts, protocol, &Place::of_path(parts.uri.path()))
-        .and_then(|request| Arc::clone(&state.sessions).play_live(&request));
+        .and_then(|request| Arc::clone(&state.sessions).play_live(&request, Wire::Flv));
     let player = match opened {
         Ok(player) => player,
         Err(refusal) => {

@@ -55,6 +55,11 @@ async fn metrics(State(state): State<Arc<AppState>>) -> Response {
             page.sample(&[("action", &action.name()), ("outcome", &outcome)], count);
         }
     }
+    page.family("freshet_forwards", Kind::Gauge, "Streams sent on to other servers, by how it goes.");
+    let forwards = state.forwards.list();
+    for wanted in ["waiting", "connecting", "live", "retrying"] {
+        page.sample(&[("state", &wanted)], forwards.iter().filter(|f| f.state.as_str() == wanted).count());
+    }
     page.family("freshet_http_responses_total", Kind::Counter, "HTTP responses by class of status.");
     for (class, count) in state.responses.classes() {
         page.sample(&[("class", &class)], count);

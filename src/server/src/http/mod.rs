@@ -32,7 +32,8 @@ use axum::routing::MethodRouter;
 use freshet_media::Codec;
 
 use crate::access::Access;
-use crate::config::{IceServer, IpBlock};
+use crate::config::{Config, IceServer, IpBlock};
+use crate::forward::{ForwardSettings, Forwards};
 use crate::hls::{HlsServer, HlsSettings};
 use crate::hooks::Hooks;
 use crate::identity::Identity;
@@ -69,6 +70,8 @@ pub(crate) struct HttpSettings {
     pub(crate) hooks: Hooks,
     /// The names of this server.
     pub(crate) identity: Identity,
+    /// What is forwarded to other servers.
+    pub(crate) forward: ForwardSettings,
     /// What the start page shows.
     pub(crate) server: ServerInfo,
 }
@@ -87,6 +90,7 @@ impl Default for HttpSettings {
             signaling: None,
             hooks: Hooks::default(),
             identity: Identity::new(),
+            forward: Config::default().forward,
             server: ServerInfo::default(),
         }
     }
@@ -129,6 +133,7 @@ pub(crate) struct AppState {
     hls: Option<Arc<HlsServer>>,
     records: Option<Arc<RecordServer>>,
     signaling: Option<Arc<Signaling>>,
+    forwards: Arc<Forwards>,
     settings: HttpSettings,
     responses: middleware::ResponseCounts,
     cpu: system::CpuMeter,
@@ -142,11 +147,13 @@ impl AppState {
         let hooks = settings.hooks.clone();
         let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings, hooks));
         let signaling = settings.signaling.clone().map(|settings| Signaling::new(settings, Arc::clone(&sessions)));
+        let forwards = Forwards::new(Arc::clone(&sessions), settings.forward.clone());
         Arc::new(AppState {
             sessions,
             hls,
             records,
             signaling,
+            forwards,
             settings,
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
@@ -157,6 +164,11 @@ impl AppState {
     /// The recordings, if there may be any.
     pub(crate) fn records(&self) -> Option<&Arc<RecordServer>> {
         self.records.as_ref()
+    }
+
+    /// What is forwarded to other servers.
+    pub(crate) fn forwards(&self) -> &Arc<Forwards> {
+        &self.forwards
     }
 
     /// The streams that are cut for HLS, if that is on.

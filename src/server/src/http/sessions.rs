@@ -6,8 +6,8 @@ use freshet_bridge::fanout::Wire;
 use freshet_media::StreamKey;
 
 use crate::engine::{
-    ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Refusal, Role, SessionToken,
-    StreamSnapshot,
+    ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Published, Refusal, Role,
+    SessionToken, StreamSnapshot,
 };
 use crate::live::{LivePlayer, LiveReader};
 
@@ -24,7 +24,8 @@ pub(crate) trait Sessions: Send + Sync {
     fn publisher(&self, key: &StreamKey) -> Option<ClientSnapshot>;
     fn metrics(&self) -> MetricsSnapshot;
     fn is_draining(&self) -> bool;
-    fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal>;
+    fn published(&self) -> Vec<Published>;
+    fn play_live(self: Arc<Self>, request: &LiveRequest, wire: Wire) -> Result<LivePlayer, Refusal>;
     fn read_live(self: Arc<Self>, request: &LiveRequest) -> Result<LiveReader, Refusal>;
 }
 
@@ -73,8 +74,12 @@ impl Sessions for Engine {
         Engine::is_draining(self)
     }
 
-    fn play_live(self: Arc<Engine>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
-        Engine::play_live(&self, request, Wire::Flv)
+    fn published(&self) -> Vec<Published> {
+        Engine::published(self)
+    }
+
+    fn play_live(self: Arc<Engine>, request: &LiveRequest, wire: Wire) -> Result<LivePlayer, Refusal> {
+        Engine::play_live(&self, request, wire)
     }
 
     fn read_live(self: Arc<Engine>, request: &LiveRequest) -> Result<LiveReader, Refusal> {

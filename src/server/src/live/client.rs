@@ -204,6 +204,16 @@ impl LivePlayer {
         }
     }
 
+    /// The stream that is played.
+    pub(crate) fn stream(&self) -> &Arc<LiveStream> {
+        &self.stream
+    }
+
+    /// Frames that were left out because the player was too slow.
+    pub(crate) fn lost_frames(&self) -> u64 {
+        self.lost_frames
+    }
+
     /// Waits for the server to end the session, and for nothing else.
     pub(crate) async fn ended(&mut self) -> CloseReason {
         self.seat.ended().await

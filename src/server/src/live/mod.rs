@@ -8,6 +8,7 @@ mod pending;
 mod reader;
 mod rtmp;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 pub(crate) use client::{LivePlayer, LivePublisher, Reading, Seat};
+pub(crate) use pending::Pending;
 pub(crate) use reader::{LiveReader, News};
 pub(crate) use rtmp::{RtmpServer, RtmpSettings};
 
@@ -174,6 +176,19 @@ impl LiveStream {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every method leaves the cache whole, whoever panics.
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits until nobody feeds the stream.
+    pub(crate) async fn silence(&self) {
+        loop {
+            let mut news = pin!(self.news());
+            // From here on nothing that happens is missed.
+            news.as_mut().enable();
+            if self.lock().source.is_none() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// The tracks that the present publisher has shown.

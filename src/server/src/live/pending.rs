@@ -17,27 +17,30 @@ const MAX_SLICES: usize = 64;
 
 /// Bytes that wait to be written, or to be flushed.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     pieces: VecDeque<Bytes>,
     is_unflushed: bool,
+    /// Since it was last asked for.
+    written_bytes: usize,
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         self.pieces.push_back(piece);
     }
 
-    pub(super) fn extend(&mut self, pieces: Vec<Bytes>) {
-        self.pieces.extend(pieces);
-    }
-
     /// Whether anything has not gone out.
-    pub(super) fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         !self.pieces.is_empty() || self.is_unflushed
     }
 
+    /// How many bytes have been written since this was last asked.
+    pub(crate) fn take_written(&mut self) -> usize {
+        std::mem::take(&mut self.written_bytes)
+    }
+
     /// Writes what the socket takes without waiting.
-    pub(super) async fn write_at_once(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(crate) async fn write_at_once(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         while self.has_more() {
             let mut writing = pin!(self.write_to(writer));
             match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
@@ -49,7 +52,7 @@ impl Pending {
     }
 
     /// Writes what the socket takes at once, and flushes behind the last piece. May be given up at any time.
-    pub(super) async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(crate) async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         if !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.pieces.len().min(MAX_SLICES);
@@ -61,6 +64,8 @@ impl Pending {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.is_unflushed = true;
+            // Counted before the flush, in which this may be given up.
+            self.written_bytes += written;
             self.forget(written);
         }
         if self.pieces.is_empty() {
@@ -79,6 +84,12 @@ impl Pending {
             written -= piece.len();
             self.pieces.pop_front();
         }
+    }
+}
+
+impl Extend<Bytes> for Pending {
+    fn extend<I: IntoIterator<Item = Bytes>>(&mut self, pieces: I) {
+        self.pieces.extend(pieces);
     }
 }
 

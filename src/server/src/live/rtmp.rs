@@ -20,8 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::pending::Pending;
-use super::{LivePlayer, LivePublisher, Reading};
+use super::{LivePlayer, LivePublisher, Pending, Reading};
 use crate::access::{Access, token_of};
 use crate::engine::{Engine, LiveRequest, Protocol, Refusal, Role};
 use crate::url::query::Query;
@@ -151,7 +150,7 @@ impl Session<'_> {
             let patience = self.patience(may_write);
             let event = tokio::select! {
                 read = reader.read_buf(&mut input), if may_read => Event::Read(read?),
-                written = self.pending.write_to(&mut writer), if may_write => written.map(|()| Event::Written)?,
+                written = self.pending.write_to(&mut writer), if may_write => written.map(|_| Event::Written)?,
                 event = next_of(&mut self.part, !may_write), if is_open => event,
                 _ = &mut stopped, if is_open => Event::Ended(CloseReason::Shutdown),
                 () = sleep_until(progress + patience.unwrap_or_default()), if patience.is_some() => Event::Deadline,

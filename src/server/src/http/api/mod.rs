@@ -4,6 +4,7 @@
 //! It fills what SRS leaves empty for WebRTC (codecs, frames) and adds per-session statistics under keys of its own.
 //! `/api/v1/freshet/server` is not SRS's: the start page reads it.
 
+mod forwards;
 mod objects;
 mod records;
 mod rooms;
@@ -39,7 +40,7 @@ const DEFAULT_COUNT: usize = 10;
 const MAX_COUNT: usize = 10_000;
 
 pub(super) fn routes() -> Routes {
-    let resources: [(&str, Resource); 15] = [
+    let resources: [(&str, Resource); 17] = [
         ("/api", get(index)),
         ("/api/v1", get(index_v1)),
         ("/api/v1/versions", get(versions)),
@@ -54,6 +55,8 @@ pub(super) fn routes() -> Routes {
         ("/api/v1/records", get(records::list).post(records::start)),
         ("/api/v1/records/{id}", get(records::one).delete(records::stop)),
         ("/api/v1/rooms", get(rooms)),
+        ("/api/v1/forwards", get(forwards::list).post(forwards::add)),
+        ("/api/v1/forwards/{id}", get(forwards::one).delete(forwards::remove)),
         ("/api/v1/freshet/server", get(server)),
     ];
     resources.into_iter().fold(Router::new(), |routes, (path, resource)| {
@@ -96,6 +99,7 @@ async fn index_v1(State(state): State<Arc<AppState>>) -> Response {
         "clients": "publishers and players, or one as clients/ID; DELETE ends it",
         "records": "recordings, or one as records/ID; POST begins one, DELETE ends it",
         "rooms": "rooms and calls, and who is in them",
+        "forwards": "streams sent on to other servers, or one as forwards/ID; POST starts one, DELETE ends it",
         "freshet/server": "addresses, ports and codecs of the server",
         "freshet/qr.svg": "QR code of an address of the server: ?url=",
     });

@@ -145,6 +145,8 @@ fn client_type(protocol: Protocol, role: Role) -> &'static str {
         (Protocol::HttpFlv | Protocol::WsFlv, _) => "flv-play",
         (Protocol::Hls, _) => "hls-play",
         (Protocol::Record, _) => "record",
+        // Not in SRS, whose forwards are no clients.
+        (Protocol::Forward, _) => "forward",
     }
 }
 

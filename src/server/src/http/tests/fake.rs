@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use freshet_bridge::fanout::Wire;
 use freshet_media::{Codec, MediaKind, StreamKey};
 
 use crate::engine::{
-    ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, OutputSnapshot, Patched, Protocol, Refusal,
-    Role, SessionToken, StreamSnapshot, TrackSnapshot,
+    ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, OutputSnapshot, Patched, Protocol, Published,
+    Refusal, Role, SessionToken, StreamSnapshot, TrackSnapshot,
 };
 use crate::http::sessions::Sessions;
 use crate::live::{LivePlayer, LiveReader};
@@ -117,7 +118,12 @@ impl Sessions for FakeSessions {
         MetricsSnapshot { streams: 25, publishers: 1, ..MetricsSnapshot::default() }
     }
 
-    fn play_live(self: Arc<Self>, request: &LiveRequest) -> Result<LivePlayer, Refusal> {
+    fn published(&self) -> Vec<Published> {
+        let of = |stream: StreamSnapshot| Published { key: stream.key, publisher: "c1".into() };
+        self.streams().into_iter().map(of).collect()
+    }
+
+    fn play_live(self: Arc<Self>, request: &LiveRequest, _wire: Wire) -> Result<LivePlayer, Refusal> {
         Err(Refusal::new(409, 5028, "stream-absent", request.key.to_string(), "publish it"))
     }
 

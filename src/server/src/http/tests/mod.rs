@@ -1,6 +1,7 @@
 //! The status rules of the HTTP surface, driven through the router with a media side of a few lines.
 
 mod fake;
+mod forwards;
 mod pages_and_api;
 mod records;
 mod signaling;
