@@ -18,6 +18,7 @@ import './groups/rtmp-rude.mjs';
 import './groups/rtc2rtmp.mjs';
 import './groups/rtc2rtmp-loss.mjs';
 import './groups/signaling.mjs';
+import './groups/forward.mjs';
 import './groups/pages.mjs';
 import './groups/srs-sdk.mjs';
 import './groups/watch.mjs';

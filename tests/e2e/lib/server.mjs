@@ -10,10 +10,12 @@ export const cache = path.join(tests, '.cache');
 export const binary = process.env.FRESHET ?? path.join(tests, '../target/release/freshet');
 /** Added to every port, so that two runs can go side by side. */
 export const SHIFT = Number(process.env.PORT_SHIFT ?? 0);
-const HTTP_PORT = 18080 + SHIFT;
-const HTTPS_PORT = 18443 + SHIFT;
-const RTC_PORT = 28000 + SHIFT;
-const RTMP_PORT = 19350 + SHIFT;
+
+/** The ports of a run's first, second, … server. */
+export function portsOf(number) {
+  const shift = SHIFT + 20 * number;
+  return { http: 18080 + shift, https: 18443 + shift, rtc: 28000 + shift, rtmp: 19350 + shift };
+}
 
 /** Removes what servers of earlier runs have left in the cache. */
 export function clearLogs() {
@@ -23,25 +25,29 @@ export function clearLogs() {
   }
 }
 
-/** Starts a server at that address. `candidates`: where it says that media goes. `extra`: further lines of configuration. */
-export async function startServer({ address = '127.0.0.1', candidates = [address], extra = '' } = {}) {
+/**
+ * Starts a server at that address. `candidates`: where it says that media goes. `extra`: further lines of configuration;
+ * `number`: 1 and up for further servers beside the first one, on ports of their own; `variables`: of its environment.
+ */
+export async function startServer({ address = '127.0.0.1', candidates = [address], extra = '', number = 0, variables = {} } = {}) {
   const folder = fs.mkdtempSync(path.join(cache, 'server-'));
-  const http = [...new Set(['127.0.0.1', address])].map(host => `"${host}:${HTTP_PORT}"`);
+  const ports = portsOf(number);
+  const http = [...new Set(['127.0.0.1', address])].map(host => `"${host}:${ports.http}"`);
   const config = path.join(folder, 'freshet.toml');
   fs.writeFileSync(config, `[http]
 listen = [${http.join(', ')}]
 
 [https]
-listen = ["${address}:${HTTPS_PORT}"]
+listen = ["${address}:${ports.https}"]
 
 [rtc]
-listen = "${address}:${RTC_PORT}"
+listen = "${address}:${ports.rtc}"
 candidates = ${JSON.stringify(candidates)}
 ${extra}`);
   const log = fs.openSync(path.join(folder, 'log'), 'w');
-  const env = { ...process.env, FRESHET_RTMP_LISTEN: `${address}:${RTMP_PORT}` };
+  const env = { ...process.env, FRESHET_RTMP_LISTEN: `${address}:${ports.rtmp}`, ...variables };
   const child = spawn(binary, ['-c', config], { cwd: folder, env, stdio: ['ignore', log, log] });
-  const server = new Server(child, folder, address);
+  const server = new Server(child, folder, address, ports);
   try {
     await until('/healthz', 10_000, () => {
       if (child.exitCode !== null) throw new Error(`the server ended at once:\n${server.log()}`);
@@ -55,14 +61,14 @@ ${extra}`);
 }
 
 class Server {
-  constructor(child, folder, address) {
+  constructor(child, folder, address, ports) {
     Object.assign(this, { child, folder, address });
-    this.local = `http://127.0.0.1:${HTTP_PORT}`;
-    this.base = `http://${address}:${HTTP_PORT}`;
-    this.secure = `https://${address}:${HTTPS_PORT}`;
-    this.rtcPort = RTC_PORT;
-    this.rtmpPort = RTMP_PORT;
-    this.rtmps = `rtmps://${address}:${HTTPS_PORT}`;
+    this.local = `http://127.0.0.1:${ports.http}`;
+    this.base = `http://${address}:${ports.http}`;
+    this.secure = `https://${address}:${ports.https}`;
+    this.rtcPort = ports.rtc;
+    this.rtmpPort = ports.rtmp;
+    this.rtmps = `rtmps://${address}:${ports.https}`;
     this.exited = new Promise(done => child.on('exit', (code, signal) => done({ code, signal })));
   }
 
@@ -70,7 +76,7 @@ class Server {
     return {
       whip: `${this.base}/whip/live/${name}`,
       whep: `${this.base}/whep/live/${name}`,
-      rtmp: `rtmp://${this.address}:${RTMP_PORT}/live/${name}`,
+      rtmp: `rtmp://${this.address}:${this.rtmpPort}/live/${name}`,
       flv: `${this.base}/live/${name}.flv`,
     };
   }
