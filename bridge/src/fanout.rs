@@ -195,6 +195,13 @@ impl Fanout {
         self.cache.start()
     }
 
+    /// The picture at which new players start, if there is one.
+    pub fn last_keyframe(&self) -> Option<Frame> {
+        let (mut cursor, mut frames) = (self.cache.start(), Vec::new());
+        self.read_frames(&mut cursor, Some(MediaKind::Video), 1, &mut frames);
+        frames.pop().filter(|frame| frame.is_keyframe)
+    }
+
     /// Whether there is something that the reader has not seen.
     pub fn has_more(&self, cursor: &Cursor) -> bool {
         self.cache.has_more(cursor)

@@ -4,9 +4,10 @@
 //! - [`OpusToAac`]: the other way round, for players that know AAC only.
 //! - [`BFrameRemover`]: H.264 with B-frames becomes H.264 without them, since WebRTC receivers show pictures in the
 //!   order in which they come (RFC 7742 asks for Constrained Baseline, which has none).
+//! - [`Still`]: a keyframe of H.264 becomes a JPEG.
 //!
 //! Like the rest of the bridge nothing in here reads a clock or starts a thread: the caller decides where the work
-//! runs and measures what it costs. Both are CPU-bound and take milliseconds per call, so they belong on a worker
+//! runs and measures what it costs. All are CPU-bound and take milliseconds per call, so they belong on a worker
 //! thread and not on one that carries packets.
 //!
 //! Licences and patents, which are two different things:
@@ -26,7 +27,7 @@ mod video;
 pub use audio::{AudioToOpus, OpusOptions, OpusPacket};
 pub use error::TranscodeError;
 pub use opus_to_aac::{AacOptions, OpusIn, OpusToAac};
-pub use video::{BFrameRemover, Encoding, VideoOptions};
+pub use video::{BFrameRemover, Encoding, Still, VideoOptions};
 
 /// Whether the H.264 codec was built with its hand-written assembly, without which it runs at half the speed. On
 /// x86 that takes `nasm` on the machine that builds; say so in the log at start if this is false.

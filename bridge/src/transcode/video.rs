@@ -15,6 +15,7 @@ mod decode;
 mod encode;
 mod order;
 mod rate;
+mod still;
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ use decode::{Fit, PictureDecoder};
 use encode::PictureEncoder;
 use order::{DisplayOrder, Picture};
 use rate::RateMeter;
+
+pub use still::Still;
 
 /// A source without keyframes gets an encoder of its new rate after this many pictures: 10 s at 30 per second, so that
 /// one that breathes is not answered with a keyframe at every breath.
