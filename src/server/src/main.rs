@@ -25,6 +25,7 @@ mod peeked;
 mod record;
 mod run;
 mod signaling;
+mod snapshots;
 mod srs_code;
 mod stream_pattern;
 mod udp;

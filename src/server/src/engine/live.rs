@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use freshet_bridge::fanout::{Tracks, Wire};
-use freshet_media::TrackConfig;
+use freshet_media::{Frame, StreamKey, TrackConfig};
 use freshet_sfu::{CloseReason, SessionId, SessionStatus};
 use tokio::sync::watch;
 use tracing::info;
@@ -51,6 +51,13 @@ impl Engine {
         }
         let (seat, stream) = self.seat(Role::Play, request)?;
         Ok(LiveReader::new(seat, stream))
+    }
+
+    /// The last keyframe of a stream whose frames are cached, that is, of one that comes as frames or crosses at the moment.
+    pub(crate) fn last_keyframe(&self, key: &StreamKey) -> Option<Frame> {
+        let stream = self.live.find(key)?;
+        let inner = stream.lock();
+        inner.source.and_then(|_| inner.fanout.last_keyframe())
     }
 
     fn seat(self: &Arc<Engine>, role: Role, request: &LiveRequest) -> Result<(Seat, Arc<LiveStream>), Refusal> {

@@ -32,6 +32,8 @@ pub(crate) enum Protocol {
     Record,
     /// RTMP to another server, to which we publish.
     Forward,
+    /// One picture, for whoever asks over HTTP.
+    Snapshot,
 }
 
 impl Protocol {
@@ -45,6 +47,7 @@ impl Protocol {
             Protocol::Hls => "hls",
             Protocol::Record => "record",
             Protocol::Forward => "forward",
+            Protocol::Snapshot => "snapshot",
         }
     }
 
@@ -53,7 +56,7 @@ impl Protocol {
         match self {
             Protocol::WebRtc => "webrtc",
             Protocol::Rtmp | Protocol::Forward => "rtmp",
-            Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls => "http",
+            Protocol::HttpFlv | Protocol::WsFlv | Protocol::Hls | Protocol::Snapshot => "http",
             Protocol::Record => "file",
         }
     }

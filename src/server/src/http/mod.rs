@@ -19,6 +19,7 @@ mod problem;
 mod qr;
 mod sessions;
 mod signaling;
+mod snapshot;
 mod srs;
 mod streams;
 mod system;
@@ -39,6 +40,7 @@ use crate::hooks::Hooks;
 use crate::identity::Identity;
 use crate::record::{RecordServer, RecordSettings};
 use crate::signaling::{Signaling, SignalingSettings};
+use crate::snapshots::Snapshots;
 
 pub(crate) use sessions::Sessions;
 
@@ -134,6 +136,7 @@ pub(crate) struct AppState {
     records: Option<Arc<RecordServer>>,
     signaling: Option<Arc<Signaling>>,
     forwards: Arc<Forwards>,
+    snapshots: Arc<Snapshots>,
     settings: HttpSettings,
     responses: middleware::ResponseCounts,
     cpu: system::CpuMeter,
@@ -148,12 +151,14 @@ impl AppState {
         let records = settings.record.clone().map(|settings| RecordServer::new(Arc::clone(&sessions), settings, hooks));
         let signaling = settings.signaling.clone().map(|settings| Signaling::new(settings, Arc::clone(&sessions)));
         let forwards = Forwards::new(Arc::clone(&sessions), settings.forward.clone());
+        let snapshots = Snapshots::new(Arc::clone(&sessions));
         Arc::new(AppState {
             sessions,
             hls,
             records,
             signaling,
             forwards,
+            snapshots,
             settings,
             responses: middleware::ResponseCounts::default(),
             cpu: system::CpuMeter::default(),
@@ -190,6 +195,7 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
         .merge(srs::routes())
         .merge(signaling::routes())
         .merge(api::routes())
+        .merge(snapshot::routes())
         .merge(metrics::routes())
         .merge(pages::routes())
         .merge(qr::routes())

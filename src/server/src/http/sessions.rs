@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use freshet_bridge::fanout::Wire;
-use freshet_media::StreamKey;
+use freshet_media::{Frame, StreamKey};
 
 use crate::engine::{
     ClientSnapshot, Engine, LiveRequest, MetricsSnapshot, OpenRequest, Opened, Patched, Published, Refusal, Role,
@@ -25,6 +25,7 @@ pub(crate) trait Sessions: Send + Sync {
     fn metrics(&self) -> MetricsSnapshot;
     fn is_draining(&self) -> bool;
     fn published(&self) -> Vec<Published>;
+    fn last_keyframe(&self, key: &StreamKey) -> Option<Frame>;
     fn play_live(self: Arc<Self>, request: &LiveRequest, wire: Wire) -> Result<LivePlayer, Refusal>;
     fn read_live(self: Arc<Self>, request: &LiveRequest) -> Result<LiveReader, Refusal>;
 }
@@ -76,6 +77,10 @@ impl Sessions for Engine {
 
     fn published(&self) -> Vec<Published> {
         Engine::published(self)
+    }
+
+    fn last_keyframe(&self, key: &StreamKey) -> Option<Frame> {
+        Engine::last_keyframe(self, key)
     }
 
     fn play_live(self: Arc<Engine>, request: &LiveRequest, wire: Wire) -> Result<LivePlayer, Refusal> {

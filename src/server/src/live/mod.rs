@@ -62,6 +62,11 @@ impl LiveStreams {
         stream
     }
 
+    /// The stream of that name, if somebody holds it.
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<Arc<LiveStream>> {
+        self.lock().get(key).and_then(Weak::upgrade)
+    }
+
     fn lock(&self) -> MutexGuard<'_, AHashMap<StreamKey, Weak<LiveStream>>> {
         // A panic while the lock is held leaves a table that is whole.
         self.streams.lock().unwrap_or_else(|e| e.into_inner())

@@ -147,6 +147,7 @@ fn client_type(protocol: Protocol, role: Role) -> &'static str {
         (Protocol::Record, _) => "record",
         // Not in SRS, whose forwards are no clients.
         (Protocol::Forward, _) => "forward",
+        (Protocol::Snapshot, _) => "snapshot",
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freshet_bridge::fanout::Wire;
-use freshet_media::{Codec, MediaKind, StreamKey};
+use freshet_media::{Codec, Frame, MediaKind, StreamKey};
 
 use crate::engine::{
     ClientSnapshot, LiveRequest, MetricsSnapshot, OpenRequest, Opened, OutputSnapshot, Patched, Protocol, Published,
@@ -121,6 +121,10 @@ impl Sessions for FakeSessions {
     fn published(&self) -> Vec<Published> {
         let of = |stream: StreamSnapshot| Published { key: stream.key, publisher: "c1".into() };
         self.streams().into_iter().map(of).collect()
+    }
+
+    fn last_keyframe(&self, _key: &StreamKey) -> Option<Frame> {
+        None
     }
 
     fn play_live(self: Arc<Self>, request: &LiveRequest, _wire: Wire) -> Result<LivePlayer, Refusal> {
