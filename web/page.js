@@ -16,6 +16,7 @@ import { diagnose } from './lib/diagnose.js';
  * @property {boolean} [hls]
  * @property {boolean} [rooms]  calls and rooms
  * @property {boolean} [ll_hls]  HLS of fragmented MP4, under /hls/
+ * @property {boolean} [play_needs_token]
  */
 
 const DEFAULT_STREAM = 'live/cam';

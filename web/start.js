@@ -4,11 +4,22 @@ import { codecName, copyOnClick, element, endpoint, getJson, kbps, pageAddress, 
 import { secureAddress } from './lib/diagnose.js';
 
 const REFRESH_MS = 2000;
+const PICTURE_MS = 10_000;
 
 const stream = element('stream', HTMLInputElement);
+/** @type {Set<HTMLImageElement>} */
+const visible = new Set();
+const pictures = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const picture = /** @type {HTMLImageElement} */ (target);
+    if (isIntersecting) visible.add(picture);
+    else visible.delete(picture);
+  }
+});
 let rtmpPort = 0;
 let hasFlv = false;
 let hasHls = false;
+let mayLook = false;
 
 element('open', HTMLFormElement).addEventListener('submit', (event) => {
   event.preventDefault();
@@ -52,6 +63,7 @@ async function showServer() {
   rtmpPort = info.rtmp_port ?? 0;
   hasFlv = Boolean(info.http_flv);
   hasHls = Boolean(info.hls);
+  mayLook = info.play_needs_token === false;
   showAddresses();
   element('meet').hidden = info.rooms === false;
   showPhone(info.pages ?? []);
@@ -124,12 +136,17 @@ function showStreams(streams) {
     return row;
   });
   if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) list.replaceChildren(...rows);
+  if (mayLook) showPictures(new Map(streams.map((entry) => [tidy(entry.url), entry])));
 }
 
 /** @param {string} name */
 function newRow(name) {
   const row = document.createElement('li');
   row.dataset.stream = name;
+  const picture = Object.assign(document.createElement('img'), { className: 'thumbnail', alt: '', width: 96, height: 54 });
+  picture.addEventListener('load', () => picture.classList.add('loaded'));
+  picture.addEventListener('error', () => picture.classList.remove('loaded'));
+  pictures.observe(picture);
   const about = Object.assign(document.createElement('div'), { className: 'about' });
   about.append(
     Object.assign(document.createElement('strong'), { textContent: name }),
@@ -137,8 +154,24 @@ function newRow(name) {
   );
   const link = Object.assign(document.createElement('a'), { className: 'button', href: pageAddress('play', name), textContent: 'Watch' });
   link.setAttribute('aria-label', `Watch ${name}`);
-  row.append(about, link);
+  row.append(picture, about, link);
   return row;
+}
+
+/**
+ * Asks for the pictures that can be seen and are due. Only H.264 becomes one, and the stream of a browser has to cross to
+ * frames for it, so that is asked less often.
+ * @param {Map<string, StreamEntry>} streams
+ */
+function showPictures(streams) {
+  for (const picture of document.hidden ? [] : visible) {
+    const name = picture.closest('li')?.dataset.stream ?? '';
+    const entry = streams.get(name);
+    if (!picture.isConnected) visible.delete(picture);
+    if (entry?.video?.codec !== 'H264' || Date.now() < Number(picture.dataset.due ?? 0)) continue;
+    picture.dataset.due = String(Date.now() + (entry.protocol === 'webrtc' ? 3 : 1) * PICTURE_MS);
+    picture.src = `/api/v1/snapshot.jpg?width=192&stream=${encodeURIComponent(name)}&t=${Date.now()}`;
+  }
 }
 
 /** @param {StreamEntry} entry */

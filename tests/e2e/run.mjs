@@ -19,6 +19,7 @@ import './groups/rtc2rtmp.mjs';
 import './groups/rtc2rtmp-loss.mjs';
 import './groups/signaling.mjs';
 import './groups/forward.mjs';
+import './groups/snapshot.mjs';
 import './groups/pages.mjs';
 import './groups/srs-sdk.mjs';
 import './groups/watch.mjs';
