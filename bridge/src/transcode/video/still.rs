@@ -1,10 +1,10 @@
 //! One keyframe as a JPEG: what a list of streams shows of each.
 //!
-//! The picture is decoded alone, made smaller by the mean of the pixels that fall together, and turned from limited-range
-//! BT.601 or BT.709 (by its height, as encoders choose where they say nothing) to RGB. Does not do: other codecs than
-//! H.264, pixels that are not square, colours as the stream's own description tells them.
+//! The picture is decoded alone, made smaller by the mean of the pixels that fall together, and turned to RGB by the range
+//! and the matrix that the stream tells: Chromium sends full-range BT.709 at any size. Where it tells none, limited range,
+//! and BT.601 or BT.709 by its height. Does not do: other codecs than H.264, pixels that are not square, HDR.
 
-use freshet_media::h264::AvcConfig;
+use freshet_media::h264::{AvcConfig, Colour, Sps};
 use freshet_media::{Codec, Frame};
 use jpeg_encoder::{ColorType, Encoder};
 use openh264::formats::YUVSource;
@@ -39,17 +39,21 @@ impl Still {
         }
         let broken = |reason: &str| TranscodeError::BrokenFrame { codec, at: keyframe.pts, reason: reason.to_owned() };
         let avc = AvcConfig::parse(&keyframe.config.record).map_err(|error| broken(&error.to_string()))?;
-        let sps = avc.sps.first().cloned().unwrap_or_default();
-        let mut decoder = PictureDecoder::new(avc, sps)?;
-        if let Fit::Other(sps) = decoder.fits(keyframe) {
-            decoder = PictureDecoder::new(decoder.avc().clone(), sps)?;
+        let mut sps = avc.sps.first().cloned().unwrap_or_default();
+        let mut decoder = PictureDecoder::new(avc, sps.clone())?;
+        if let Fit::Other(own) = decoder.fits(keyframe) {
+            sps = own;
+            decoder = PictureDecoder::new(decoder.avc().clone(), sps.clone())?;
         }
+        let colour = Sps::parse(&sps).map(|sps| sps.colour).unwrap_or_default();
         if let Some(picture) = decoder.decode(keyframe)? {
-            return Ok(Still::of(&picture, max_width));
+            return Ok(Still::of(&picture, colour, max_width));
         }
         // A decoder that reorders holds the first picture back until it knows better.
         let held = decoder.drain();
-        held.first().map(|picture| Still::of(picture, max_width)).ok_or_else(|| broken("no picture came out of it"))
+        held.first()
+            .map(|picture| Still::of(picture, colour, max_width))
+            .ok_or_else(|| broken("no picture came out of it"))
     }
 
     /// Width and height in pixels.
@@ -85,12 +89,12 @@ impl Still {
         Ok(jpeg)
     }
 
-    fn of(picture: &impl YUVSource, max_width: usize) -> Still {
+    fn of(picture: &impl YUVSource, colour: Colour, max_width: usize) -> Still {
         let full = picture.dimensions();
         let (width, height) = fitted(full, max_width);
         let (y_stride, u_stride, v_stride) = picture.strides();
         let chroma = (full.0.div_ceil(2), full.1.div_ceil(2));
-        let matrix = if full.1 >= HD_HEIGHT { Matrix::BT_709 } else { Matrix::BT_601 };
+        let matrix = Matrix::of(colour, full.1);
         let mut rgb = Vec::with_capacity(width * height * 3);
         for row in 0..height {
             let (rows, chroma_rows) = (part(row, height, full.1), part(row, height, chroma.1));
@@ -151,8 +155,10 @@ fn mean(plane: &[u8], stride: usize, columns: (usize, usize), rows: (usize, usiz
     (sum / count.max(1)) as u8
 }
 
-/// Weights of the colour differences, limited range, in 1/65536.
+/// From luma and colour differences to RGB, in 1/65536.
 struct Matrix {
+    black: i32,
+    luma: i32,
     red_v: i32,
     green_u: i32,
     green_v: i32,
@@ -160,11 +166,28 @@ struct Matrix {
 }
 
 impl Matrix {
-    const BT_601: Matrix = Matrix { red_v: 104_597, green_u: 25_675, green_v: 53_279, blue_u: 132_201 };
-    const BT_709: Matrix = Matrix { red_v: 117_489, green_u: 13_975, green_v: 34_925, blue_u: 138_438 };
+    fn of(colour: Colour, height: usize) -> Matrix {
+        let is_601 = match colour.matrix {
+            Some(matrix) => matches!(matrix, 5 | 6),
+            None => height < HD_HEIGHT,
+        };
+        // The weights of red and blue in luma (ITU-R BT.601-7 §2.5.1, BT.709-6 §3.2).
+        let (red, blue) = if is_601 { (0.299, 0.114) } else { (0.2126, 0.0722) };
+        let green = 1.0 - red - blue;
+        let (luma, chroma) = if colour.is_full_range { (1.0, 1.0) } else { (255.0 / 219.0, 255.0 / 224.0) };
+        let fixed = |weight: f64| (weight * 65536.0) as i32;
+        Matrix {
+            black: if colour.is_full_range { 0 } else { 16 },
+            luma: fixed(luma),
+            red_v: fixed(2.0 * (1.0 - red) * chroma),
+            green_u: fixed(2.0 * blue * (1.0 - blue) / green * chroma),
+            green_v: fixed(2.0 * red * (1.0 - red) / green * chroma),
+            blue_u: fixed(2.0 * (1.0 - blue) * chroma),
+        }
+    }
 
     fn rgb(&self, y: u8, u: u8, v: u8) -> [u8; 3] {
-        let luma = (i32::from(y) - 16) * 76_309 + 32_768;
+        let luma = (i32::from(y) - self.black) * self.luma + 32_768;
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
         let clip = |value: i32| (value >> 16).clamp(0, 255) as u8;
         [clip(luma + self.red_v * v), clip(luma - self.green_u * u - self.green_v * v), clip(luma + self.blue_u * u)]
@@ -250,17 +273,28 @@ mod tests {
 
     #[test]
     fn colours_are_right() {
-        // Limited range: black, white, and the primaries of BT.601.
+        let colour = |is_full_range, matrix| Colour { is_full_range, matrix };
+        // Black, white, and primaries.
+        let (bt_601, bt_709, full) = (colour(false, Some(6)), colour(false, Some(1)), colour(true, Some(1)));
         let cases = [
-            ((16, 128, 128), [0, 0, 0]),
-            ((235, 128, 128), [255, 255, 255]),
-            ((81, 90, 240), [255, 0, 0]),
-            ((145, 54, 34), [0, 255, 0]),
-            ((41, 240, 110), [0, 0, 255]),
+            (bt_601, (16, 128, 128), [0, 0, 0]),
+            (bt_601, (235, 128, 128), [255, 255, 255]),
+            (bt_601, (81, 90, 240), [255, 0, 0]),
+            (bt_601, (145, 54, 34), [0, 255, 0]),
+            (bt_601, (41, 240, 110), [0, 0, 255]),
+            (bt_709, (63, 102, 240), [255, 0, 0]),
+            (bt_709, (173, 42, 26), [0, 255, 0]),
+            (full, (0, 128, 128), [0, 0, 0]),
+            (full, (255, 128, 128), [255, 255, 255]),
+            (full, (54, 99, 255), [255, 0, 0]),
+            (full, (18, 255, 116), [0, 0, 255]),
         ];
-        for ((y, u, v), expected) in cases {
-            let rgb = Matrix::BT_601.rgb(y, u, v);
-            assert!(rgb.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 2), "{rgb:?} {expected:?}");
+        for (colour, (y, u, v), expected) in cases {
+            let rgb = Matrix::of(colour, 480).rgb(y, u, v);
+            assert!(rgb.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 3), "{colour:?}: {rgb:?} {expected:?}");
         }
+        let told_nothing = |height| Matrix::of(Colour::default(), height).red_v;
+        assert_eq!(told_nothing(480), Matrix::of(bt_601, 480).red_v);
+        assert_eq!(told_nothing(720), Matrix::of(bt_709, 480).red_v);
     }
 }

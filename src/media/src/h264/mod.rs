@@ -14,7 +14,7 @@ use std::fmt;
 pub use b_frames::{BFrameDetector, Verdict};
 pub use config::AvcConfig;
 pub use slice::{SliceType, is_b_slice, slice_type};
-pub use sps::Sps;
+pub use sps::{Colour, Sps};
 pub use units::{Units, units};
 
 /// Types of NAL units, Table 7-1.

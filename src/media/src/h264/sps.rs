@@ -33,6 +33,17 @@ pub struct Sps {
     pub max_num_reorder_frames: Option<u32>,
     /// Pictures per second, if the encoder says so.
     pub frames_per_second: Option<f64>,
+    /// How the samples stand for colours.
+    pub colour: Colour,
+}
+
+/// What the usability information says of colours, §E.2.1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Colour {
+    /// `video_full_range_flag`: black is 0 and not 16.
+    pub is_full_range: bool,
+    /// `matrix_coefficients`, if told: 1 is BT.709, 5 and 6 are BT.601.
+    pub matrix: Option<u8>,
 }
 
 impl Sps {
@@ -73,6 +84,7 @@ impl Sps {
             frame_mbs_only: size.frame_mbs_only,
             max_num_reorder_frames: vui.max_num_reorder_frames,
             frames_per_second: vui.frames_per_second,
+            colour: vui.colour,
         })
     }
 
@@ -206,6 +218,7 @@ fn picture_size(bits: &mut BitReader<'_>, chroma_format: u8) -> Result<PictureSi
 struct Usability {
     max_num_reorder_frames: Option<u32>,
     frames_per_second: Option<f64>,
+    colour: Colour,
 }
 
 /// `vui_parameters`, §E.1.1.
@@ -217,16 +230,19 @@ fn usability(bits: &mut BitReader<'_>) -> Option<Usability> {
     if bits.flag()? {
         let _overscan_appropriate = bits.flag()?;
     }
+    let mut found = Usability::default();
     if bits.flag()? {
-        let _video_format_and_range = bits.bits(4)?;
+        let _video_format = bits.bits(3)?;
+        found.colour.is_full_range = bits.flag()?;
         if bits.flag()? {
-            let _colour_description = bits.bits(24)?;
+            let _primaries_and_transfer = bits.bits(16)?;
+            // 2 is "unspecified" (table E-5).
+            found.colour.matrix = bits.byte(8).filter(|matrix| *matrix != 2);
         }
     }
     if bits.flag()? {
         let _chroma_location = (bits.ue()?, bits.ue()?);
     }
-    let mut found = Usability::default();
     if bits.flag()? {
         let (units_in_tick, time_scale, _fixed) = (bits.bits(32)?, bits.bits(32)?, bits.flag()?);
         if units_in_tick > 0 && time_scale > 0 {

@@ -44,6 +44,18 @@ fn parameter_sets_of_x264() {
     }
 }
 
+#[test]
+fn colours_are_read() {
+    // x264 with `fullrange=on:colormatrix=bt709`, `fullrange=off:colormatrix=smpte170m`, and neither.
+    for (unit, is_full_range, matrix) in [
+        ("6764000aacd9447b016e040402800000030080000005078912cb", true, Some(1)),
+        ("6764000aacd9447b016a04040c800000030080000005078912cb", false, Some(6)),
+        ("6764000aacd9447b0110000003001000000300a0f1225960", false, None),
+    ] {
+        assert_eq!(Sps::parse(&hex(unit)).unwrap().colour, Colour { is_full_range, matrix }, "{unit}");
+    }
+}
+
 /// Writes fields in the way in which [`BitReader`] reads them.
 #[derive(Default)]
 struct Writer(Vec<bool>);
