@@ -48,14 +48,20 @@ pub(crate) struct Snapshots {
 
 /// What is kept of one stream. Who holds the lock makes the picture, all others wait for it.
 struct Kept {
-    picture: tokio::sync::Mutex<Option<Picture>>,
+    last: tokio::sync::Mutex<Option<Look>>,
     asked_at: Mutex<Instant>,
 }
 
+/// What the last look at a stream came to; a refusal is remembered as well.
+struct Look {
+    at: Instant,
+    publisher: Option<String>,
+    found: Result<Picture, Refusal>,
+}
+
 struct Picture {
-    /// Which keyframe it is of: its publisher and its time.
-    of: (Option<String>, MediaTime),
-    looked_at: Instant,
+    /// Which keyframe it is.
+    keyframe_at: MediaTime,
     still: Arc<Still>,
     jpegs: Vec<(usize, Bytes)>,
 }
@@ -70,31 +76,50 @@ impl Snapshots {
     ///
     /// # Errors
     /// Nobody publishes it, it has no picture, or none that can be decoded here; no keyframe came in time.
-    pub(crate) async fn jpeg(&self, stream: &StreamSnapshot, max_width: usize) -> Result<Bytes, Refusal> {
-        check_codec(stream)?;
+    pub(crate) async fn jpeg(self: &Arc<Self>, stream: StreamSnapshot, max_width: usize) -> Result<Bytes, Refusal> {
+        check_codec(&stream)?;
+        let (snapshots, key) = (Arc::clone(self), stream.key.clone());
+        // What has been begun is finished and kept for others, although who asked may have gone.
+        let made = tokio::spawn(async move { snapshots.make(&stream, max_width).await }).await;
+        made.unwrap_or_else(|_| Err(failed(&key, "it panicked")))
+    }
+
+    async fn make(&self, stream: &StreamSnapshot, max_width: usize) -> Result<Bytes, Refusal> {
         let kept = self.kept(&stream.key);
-        let mut picture = kept.picture.lock().await;
-        let is_fresh = |picture: &Picture| picture.looked_at.elapsed() < FRESH_FOR && picture.of.0 == stream.publisher;
-        if !picture.as_ref().is_some_and(is_fresh) {
-            let keyframe = self.keyframe(&stream.key).await?;
-            let of = (stream.publisher.clone(), keyframe.dts);
-            match picture.as_mut().filter(|picture| picture.of == of) {
-                Some(same) => same.looked_at = Instant::now(),
-                None => {
-                    let still = self.decode(&stream.key, keyframe).await?;
-                    *picture = Some(Picture { of, looked_at: Instant::now(), still, jpegs: Vec::new() });
-                }
+        let mut last = kept.last.lock().await;
+        let is_same = |look: &Look| look.publisher == stream.publisher;
+        let mut look = match last.take().filter(is_same) {
+            Some(look) if look.at.elapsed() < FRESH_FOR => look,
+            before => {
+                let found = self.look(&stream.key, before.and_then(|look| look.found.ok())).await;
+                Look { at: Instant::now(), publisher: stream.publisher.clone(), found }
             }
+        };
+        let jpeg = match &mut look.found {
+            Ok(picture) => self.encode(&stream.key, picture, max_width).await,
+            Err(refusal) => Err(refusal.clone()),
+        };
+        *last = Some(look);
+        jpeg
+    }
+
+    /// Decodes the present keyframe, unless that is the one of the picture before.
+    async fn look(&self, key: &StreamKey, before: Option<Picture>) -> Result<Picture, Refusal> {
+        let keyframe = self.keyframe(key).await?;
+        let keyframe_at = keyframe.dts;
+        match before.filter(|before| before.keyframe_at == keyframe_at) {
+            Some(same) => Ok(same),
+            None => Ok(Picture { keyframe_at, still: self.decode(key, keyframe).await?, jpegs: Vec::new() }),
         }
-        let missing = || failed(&stream.key, "it is gone again");
-        let picture = picture.as_mut().ok_or_else(missing)?;
+    }
+
+    async fn encode(&self, key: &StreamKey, picture: &mut Picture, max_width: usize) -> Result<Bytes, Refusal> {
         let width = picture.still.size().0.min(max_width.clamp(MIN_WIDTH, MAX_WIDTH));
         if let Some((_, jpeg)) = picture.jpegs.iter().find(|(known, _)| *known == width) {
             return Ok(jpeg.clone());
         }
         let still = Arc::clone(&picture.still);
-        let jpeg = self.work(move || still.to_jpeg(width)).await.map_err(|reason| failed(&stream.key, &reason))?;
-        let jpeg = Bytes::from(jpeg);
+        let jpeg = Bytes::from(self.work(move || still.to_jpeg(width)).await.map_err(|reason| failed(key, &reason))?);
         if picture.jpegs.len() >= MAX_WIDTHS {
             picture.jpegs.remove(0);
         }
@@ -165,7 +190,7 @@ impl Snapshots {
         {
             all.remove(&oldest);
         }
-        let kept = Arc::new(Kept { picture: tokio::sync::Mutex::new(None), asked_at: Mutex::new(Instant::now()) });
+        let kept = Arc::new(Kept { last: tokio::sync::Mutex::new(None), asked_at: Mutex::new(Instant::now()) });
         all.insert(key.clone(), Arc::clone(&kept));
         kept
     }

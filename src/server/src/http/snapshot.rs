@@ -49,7 +49,7 @@ async fn answer(
             Refusal::new(404, code::NO_PUBLISHER, "stream-absent", detail, "GET /api/v1/streams/ lists them")
         };
         let stream = state.sessions.streams().into_iter().find(is_meant).ok_or_else(absent)?;
-        state.snapshots.jpeg(&stream, width).await
+        state.snapshots.jpeg(stream, width).await
     };
     match made.await {
         Ok(jpeg) => ([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, CACHE)], jpeg).into_response(),

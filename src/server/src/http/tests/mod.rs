@@ -5,6 +5,7 @@ mod forwards;
 mod pages_and_api;
 mod records;
 mod signaling;
+mod snapshot;
 mod srs;
 mod whip;
 
