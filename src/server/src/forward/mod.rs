@@ -94,10 +94,8 @@ impl Forwards {
     pub(crate) async fn watch(self: Arc<Forwards>) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            if self.settings.rules.is_empty() && self.lock().entries.is_empty() {
-                continue;
-            }
-            let published = self.sessions.published();
+            let is_idle = self.settings.rules.is_empty() && self.lock().entries.is_empty();
+            let published = if is_idle { Vec::new() } else { self.sessions.published() };
             let publishers: AHashMap<StreamKey, String> =
                 published.iter().map(|p| (p.key.clone(), p.publisher.clone())).collect();
             self.publishers.send_if_modified(|known| {

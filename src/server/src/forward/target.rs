@@ -20,6 +20,9 @@ const VARIABLES: [&str; 3] = ["[vhost]", "[app]", "[stream]"];
 /// SRS's name for "no vhost".
 const DEFAULT_VHOST: &str = "__defaultVhost__";
 
+/// Shorter values of a query are words and numbers, which may stand anywhere in a text.
+const MIN_SECRET_BYTES: usize = 4;
+
 /// Stream keys of services have 20 letters and more: the first ones tell two of them apart and give nothing away.
 const MIN_TELLING_BYTES: usize = 16;
 const TELLING_CHARS: usize = 4;
@@ -195,6 +198,22 @@ impl Target {
         &self.full[..self.full.len() - self.stream.len() - 1]
     }
 
+    /// A text of the other server without what is secret of the address: many repeat the stream's name when they refuse it.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        let (name, query) = self.stream.split_once('?').unwrap_or((&self.stream, ""));
+        let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let mut text = text.to_owned();
+        if !query.is_empty() {
+            text = text.replace(query, "***");
+        }
+        for value in values.filter(|value| value.len() >= MIN_SECRET_BYTES) {
+            text = text.replace(value, "***");
+        }
+        let shown_name =
+            self.shown.rsplit_once('/').map_or("", |(_, shown)| shown.split('?').next().unwrap_or_default());
+        if shown_name != name { text.replace(name, shown_name) } else { text }
+    }
+
     /// Whether a server that is us would take this for that very stream.
     pub(crate) fn names(&self, key: &StreamKey) -> bool {
         let (name, query) = self.stream.split_once('?').unwrap_or((&self.stream, ""));
@@ -362,6 +381,23 @@ mod tests {
         }
         // What is shown instead can be read back.
         assert!(Template::parse(&template.shown()).is_ok());
+    }
+
+    #[test]
+    fn what_servers_say_is_shown_without_secrets() {
+        let cam = key("", "live", "cam");
+        for (url, said, shown) in [
+            (
+                "rtmp://h/live/s3cret?sig=abcdef&a=1",
+                "live/s3cret: signature abcdef is wrong",
+                "live/***: signature *** is wrong",
+            ),
+            ("rtmp://h/live/s3cret?sig=abcdef&a=1", "s3cret?sig=abcdef&a=1 refused", "***?*** refused"),
+            ("rtmp://h/live/abcd-efgh-ijkl-mnop", "abcd-efgh-ijkl-mnop is taken", "abcd*** is taken"),
+            ("rtmp://h/live/[stream]", "live/cam is taken", "live/cam is taken"),
+        ] {
+            assert_eq!(target(url, &cam).redacted(said), shown, "{url}");
+        }
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Task {
 
     /// Says why the stream does not go out; the same reason again and again is said once.
     fn tell(&self, error: &PushError, at: Instant) {
-        let (stream, to, text) = (&self.entry.key, &self.entry.target.shown, error.to_string());
+        let (stream, to) = (&self.entry.key, &self.entry.target.shown);
+        let text = self.entry.target.redacted(&error.to_string());
         let seconds = at.saturating_duration_since(Instant::now()).as_secs_f32();
         if self.entry.set_error(text.clone()) {
             warn!(%stream, to, "not forwarded: {text}; next attempt in {seconds:.0} s");
