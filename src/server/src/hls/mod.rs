@@ -16,6 +16,7 @@ mod stream;
 mod text;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -93,6 +94,8 @@ pub(crate) struct HlsServer {
     mpeg_ts: Table<Segmenter>,
     low_latency: Table<LowLatencySegmenter>,
     waiting: Semaphore,
+    /// Above the numbers of all segments of streams that are over. Segments of less than a second run ahead of the clock.
+    used_sequences: AtomicU64,
 }
 
 /// Which table a kind has.
@@ -126,6 +129,7 @@ impl HlsServer {
             mpeg_ts: Mutex::default(),
             low_latency: Mutex::default(),
             waiting: Semaphore::new(MAX_WAITING),
+            used_sequences: AtomicU64::new(0),
         })
     }
 
@@ -260,7 +264,8 @@ impl HlsServer {
             return Ok(Arc::clone(stream));
         }
         let reader = Arc::clone(&self.sessions).read_live(request)?;
-        let first_sequence = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let first_sequence = seconds.max(self.used_sequences.load(Ordering::Relaxed));
         let cut = C::new(&self.settings, first_sequence);
         let stream = HlsStream::new(request.key.clone(), cut, reader.status());
         streams.insert(request.key.clone(), Arc::clone(&stream));
@@ -272,7 +277,7 @@ impl HlsServer {
             if ended.is_err() {
                 tracing::error!(stream = %pumped.key(), "making HLS panicked");
             }
-            pumped.close();
+            server.used_sequences.fetch_max(pumped.close(), Ordering::Relaxed);
             if let Some(disk) = &server.disk {
                 C::tell_disk(&pumped, disk);
             }

@@ -42,7 +42,7 @@ pub(super) trait Cut: Sized + Send + 'static {
 /// How far a stream has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// The number that the next segment will have, or any other that grows with them.
+    /// The number that the next segment will have; 0 where there has been none.
     pub(super) segment: u64,
     /// The number that the next part will have.
     pub(super) part: u64,
@@ -154,10 +154,15 @@ impl<C: Cut> HlsStream<C> {
         is_news
     }
 
-    /// Nothing more will come.
-    pub(super) fn close(&self) {
-        self.lock().is_closed = true;
+    /// Nothing more will come. Returns the number that the next segment would have had.
+    pub(super) fn close(&self) -> u64 {
+        let next = {
+            let mut inner = self.lock();
+            inner.is_closed = true;
+            inner.cut.progress().segment
+        };
         self.news.notify_waiters();
+        next
     }
 
     /// Closes a stream that nobody has asked for.
