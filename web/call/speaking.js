@@ -30,10 +30,15 @@ export function receivedLevel(pc) {
   return receiver?.getSynchronizationSources()[0]?.audioLevel ?? 0;
 }
 
+/** One for the page: browsers are slow to open one, and bound their number. @type {AudioContext | null} */
+let audio = null;
+/** @type {Set<MicrophoneLevel>} */
+const listening = new Set();
+
 /** How loud a microphone is. */
 export class MicrophoneLevel {
-  /** @type {AudioContext | null} */
-  #audio = null;
+  /** @type {MediaStreamAudioSourceNode | null} */
+  #source = null;
   /** @type {AnalyserNode | null} */
   #analyser = null;
   /** @type {MediaStreamTrack | null} */
@@ -44,13 +49,19 @@ export class MicrophoneLevel {
   listen(track) {
     if (track === this.#track) return;
     this.#track = track;
-    void this.#audio?.close();
-    this.#audio = null;
+    this.#source?.disconnect();
     this.#analyser = null;
-    if (!track) return;
-    this.#audio = new AudioContext();
-    this.#analyser = new AnalyserNode(this.#audio, { fftSize: this.#samples.length });
-    this.#audio.createMediaStreamSource(new MediaStream([track])).connect(this.#analyser);
+    if (track) {
+      listening.add(this);
+      audio ??= new AudioContext();
+      this.#analyser = new AnalyserNode(audio, { fftSize: this.#samples.length });
+      this.#source = audio.createMediaStreamSource(new MediaStream([track]));
+      this.#source.connect(this.#analyser);
+    } else {
+      listening.delete(this);
+    }
+    // Before the first click on a page the browser may refuse; whoever listens after it asks again.
+    void (listening.size ? audio?.resume() : audio?.suspend())?.catch(() => undefined);
   }
 
   /** Root mean square of the last 20 ms, 0…1. */

@@ -63,7 +63,7 @@ export async function arrive(browsers, url, name, { fail, script = '', as = name
 /** Presses Join and waits until the seat is taken. */
 export async function join(page) {
   await page.click('#join');
-  await page.waitForSelector('body[data-view=meeting]', { timeout: 10_000 });
+  await page.waitForSelector('body[data-view=meeting]', { timeout: 25_000 });
 }
 
 /** Arrives and joins. */
