@@ -9,7 +9,7 @@ import { binary, startServer } from '../lib/server.mjs';
 import { group, test } from '../lib/suite.mjs';
 
 const load = path.join(path.dirname(binary), 'freshet-load');
-const EACH = 10;
+const EACH = 20;
 const SECONDS = 3;
 const GROWTH_MB = 24;
 
@@ -20,7 +20,7 @@ async function setup(cleanup) {
   return { server, tidy: endFfmpegs };
 }
 
-/** Ten WHIP publishers with a viewer each, ten RTMP publishers, and players of FLV and HLS of all; the names are new. */
+/** Twenty WHIP publishers with a viewer each, twenty RTMP publishers, and players of FLV and HLS of all; the names are new. */
 async function round(server, number) {
   const names = kind => Array.from({ length: EACH }, (_, i) => `${kind}-${number}-${i}`);
   const address = kind => `${server.base}/${kind}/live/whip-${number}-{n}`;
@@ -49,12 +49,15 @@ async function settled(server) {
 
 group('leaks', setup, [
   test('two hundred streams come and go by WHIP and RTMP, with viewers, FLV and HLS: memory is back', 240, async ({ server }) => {
-    for (const number of ['a', 'b', 'c']) await round(server, number);
-    const before = await settled(server);
+    const readings = [];
     let seen = 0;
-    for (let number = 0; number < 10; number++) seen += await round(server, number);
-    const after = await settled(server);
-    const line = `${seen} streams seen, ${before.toFixed(1)} MB before, ${after.toFixed(1)} MB after`;
+    for (let number = 0; number < 5; number++) {
+      seen += await round(server, number);
+      readings.push(await settled(server));
+    }
+    // The allocator gives back when it likes: single readings differ by 20 MB and more, the lowest ones by what stays.
+    const [before, after] = [readings.slice(0, 2), readings.slice(3)].map(some => Math.min(...some));
+    const line = `${seen} streams seen, after each forty of them ${readings.map(mb => mb.toFixed(0)).join(', ')} MB`;
     assert.ok(seen > 100, line);
     assert.ok(after - before < GROWTH_MB, line);
     return line;
