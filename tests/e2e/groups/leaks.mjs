@@ -14,7 +14,7 @@ const SECONDS = 3;
 const GROWTH_MB = 24;
 
 async function setup(cleanup) {
-  const server = await startServer({ extra: '[rtc2rtmp]\nlinger_seconds = 0\n[rtmp2rtc]\nlinger_seconds = 0\n[hls]\ndispose_seconds = 2\n' });
+  const server = await startServer({ extra: '[rtc2rtmp]\nlinger_seconds = 0\n[rtmp2rtc]\nlinger_seconds = 0\n[hls]\nwindow_seconds = 4\ndispose_seconds = 2\n' });
   cleanup(() => server.stop());
   cleanup(endFfmpegs);
   return { server, tidy: endFfmpegs };
