@@ -77,6 +77,16 @@ impl Room {
         self.members.iter().position(|member| member.seat == seat)
     }
 
+    /// Who has been away for longest.
+    pub(crate) fn longest_away(&self) -> Option<usize> {
+        let until = |member: &Member| match member.presence {
+            Presence::Here(_) => None,
+            Presence::Away(until) => Some(until),
+        };
+        let away = self.members.iter().enumerate().filter_map(|(position, member)| Some((until(member)?, position)));
+        away.min().map(|(_, position)| position)
+    }
+
     /// Whether a person of this name can be told from those who are here: SRS's pages go by the name.
     pub(crate) fn is_taken(&self, display: &str, is_assigned: bool) -> bool {
         self.members.iter().any(|member| member.display == display && !(member.is_assigned && is_assigned))

@@ -23,6 +23,7 @@ impl Lobby {
             return Ok(());
         }
         self.check_join(id, &join)?;
+        self.make_room(&join);
         let position = self.enter(now, id, &join);
         self.settle(id, &join.room);
         self.answer_join(id, tid, &join.room, position, false);
@@ -44,13 +45,22 @@ impl Lobby {
         };
         let kind = agreed_kind(&join.room, room, join.kind)?;
         let (people, max) = (room.members.len(), room::max_people(kind, &self.settings));
-        if people >= max {
+        if room.members.iter().filter(|member| !member.is_away()).count() >= max {
             return Err(Refusal::RoomFull { people, max, room: join.room.clone() });
         }
         if room.is_taken(&join.display, join.is_assigned) {
             return Err(Refusal::DisplayTaken { display: join.display.clone(), room: join.room.clone() });
         }
         Ok(())
+    }
+
+    /// Seats of those whose network is gone are kept only while nobody else wants them.
+    fn make_room(&mut self, join: &Join) {
+        while let Some(room) = self.rooms.get(&join.room) {
+            let is_full = room.members.len() >= room::max_people(room.kind.or(join.kind), &self.settings);
+            let Some(position) = room.longest_away().filter(|_| is_full) else { return };
+            self.remove_member(&join.room, position);
+        }
     }
 
     /// Compares with all tokens, each in full, so that the time tells nothing.

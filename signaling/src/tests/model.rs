@@ -121,6 +121,13 @@ impl Run {
             self.seated(socket, name, serial, &answer);
             let room = self.rooms.entry(name).or_default();
             room.kind = room.kind.or(kind);
+            let max = if room.kind == Some(Kind::Call) { 2 } else { MAX_PEOPLE };
+            while room.people.len() >= max {
+                // Whose seat is taken: who has been away for longest.
+                let away = room.people.iter().enumerate().filter_map(|(at, p)| Some((p.away_until?, at)));
+                let (_, at) = away.min().expect("the verdict was ok");
+                room.people.remove(at);
+            }
             let (publishing, camera, away_until) = (false, None, None);
             room.people.push(Person {
                 serial,
@@ -148,7 +155,7 @@ impl Run {
             return "other-kind";
         }
         let max = if room.kind.or(kind) == Some(Kind::Call) { 2 } else { MAX_PEOPLE };
-        if room.people.len() >= max {
+        if room.people.iter().filter(|p| p.away_until.is_none()).count() >= max {
             return "room-full";
         }
         let is_taken = room.people.iter().any(|p| p.display == display && !(p.is_assigned && is_assigned));

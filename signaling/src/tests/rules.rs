@@ -75,6 +75,20 @@ fn a_room_without_a_kind_becomes_what_the_next_one_says() {
 }
 
 #[test]
+fn a_seat_is_kept_until_somebody_else_wants_it() {
+    let mut world = World::new(Settings::default());
+    for name in ["amy", "bob"] {
+        world.join(name, "a", json!({ "kind": "call", "capabilities": ["resume"] }));
+    }
+    let cat = json!({ "action": "join", "room": "a", "display": "cat", "kind": "call" });
+    assert_eq!(world.code("cat", cat.clone()), "room-full");
+    world.disconnect("amy", Departure::Lost);
+    assert_eq!(world.code("cat", cat), "ok");
+    let people = || world.lobby.rooms(world.now)[0].people.iter().map(|p| p.display.clone()).collect::<Vec<_>>();
+    assert_eq!(people(), ["bob", "cat"]);
+}
+
+#[test]
 fn a_room_is_gone_with_its_last_person() {
     let mut world = World::new(Settings::default());
     world.join("amy", "a", json!({ "kind": "call" }));
