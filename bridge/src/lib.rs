@@ -12,8 +12,6 @@ pub mod fmp4;
 pub mod hls;
 pub mod record;
 pub mod rtmp;
-#[cfg(test)]
-mod testing;
 pub mod timeline;
 pub mod transcode;
 pub mod ts;

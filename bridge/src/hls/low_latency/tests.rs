@@ -7,8 +7,6 @@ use freshet_media::{Codec, MediaTime, TrackConfig};
 use super::checker::{Checker, Seen};
 use super::*;
 use crate::fmp4::testing::avc;
-use crate::hls::Segmenter;
-use crate::testing::cpu_seconds;
 
 const FIRST: u64 = 1_000;
 
@@ -476,36 +474,4 @@ fn absurd_times_are_survived() {
             assert!(text.len() < 100_000 && playlist.bytes() < 1_000_000);
         }
     }
-}
-
-/// `cargo test --release -p freshet-bridge segmenting_speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a figure"]
-fn segmenting_speed() {
-    const SECONDS: i64 = 120;
-    let (video, audio) = (avc(), aac());
-    // 1.9 Mbit/s at 30 pictures a second, a keyframe every two seconds five times as large; 128 kbit/s of sound.
-    let picture = |size: usize| [&(size as u32 - 4).to_be_bytes()[..], &vec![0x65; size - 4]].concat();
-    let (key, inter, sound) = (picture(37_000), picture(7_400), vec![7; 341]);
-    let mut frames = Vec::new();
-    for i in 0..SECONDS * 30 {
-        let is_keyframe = i % 60 == 0;
-        frames.push(frame(&video, i * 1000 / 30, 0, is_keyframe, if is_keyframe { &key } else { &inter }));
-    }
-    frames.extend((0..SECONDS * 1000 * 3 / 64).map(|i| frame(&audio, i * 64 / 3, 0, true, &sound)));
-    frames.sort_by_key(|frame| frame.dts);
-    let mut ts = Segmenter::new(HlsOptions::default(), 0);
-    let mut parts = new_segmenter(2.0, 200);
-    let measure = |what: &str, push: &mut dyn FnMut(Frame)| {
-        let begun = cpu_seconds();
-        frames.iter().for_each(|frame| push(frame.clone()));
-        let took = cpu_seconds() - begun;
-        eprintln!("{what}: {:.3} % of a core for a stream of 2 Mbit/s", took / SECONDS as f64 * 100.0);
-    };
-    measure("MPEG-TS", &mut |frame| ts.push(frame, UNIX_EPOCH).unwrap());
-    measure("fMP4 in parts", &mut |frame| parts.push(frame, UNIX_EPOCH).unwrap());
-    let view = MediaView::default();
-    let begun = cpu_seconds();
-    let bytes: usize = (0..1_000).map(|_| parts.playlist().render(&view).len()).sum();
-    eprintln!("a playlist of {} bytes: {:.1} µs", bytes / 1_000, (cpu_seconds() - begun) * 1_000.0);
 }
