@@ -131,7 +131,7 @@ group('record', setup(''), [
   test('hostile names of streams stay in the folder', 60, async ({ server }) => {
     const names = ['auto..%2f..%2f..%2fescape', 'auto%2e%2e', 'auto%3B%24%28touch%20x%29', `auto${'x'.repeat(200)}`, 'auto%00nul', 'auto ..'];
     const before = new Set(filesIn(server.folder).filter(file => !file.startsWith(folderOf(server))));
-    const publishers = names.map(name => ffmpeg([...PICTURE, '-t', '3', '-c:v', 'libx264', '-preset', 'ultrafast', '-g', '30', '-f', 'flv', `rtmp://${server.address}:${server.rtmpPort}/live/${name}`]));
+    const publishers = names.map(name => ffmpeg(['-re', ...PICTURE, '-t', '3', '-c:v', 'libx264', '-preset', 'ultrafast', '-g', '30', '-f', 'flv', `rtmp://${server.address}:${server.rtmpPort}/live/${name}`]));
     await Promise.all(publishers.map(one => one.ended));
     await until('files are closed', 10_000, async () => (await metric(server, 'freshet_recordings{state="recording"}')) === 0);
     const outside = filesIn(server.folder).filter(file => !file.startsWith(folderOf(server)) && !before.has(file));
