@@ -15,6 +15,7 @@ mod encryption;
 mod low_latency;
 mod playlist;
 mod segmenter;
+mod window;
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! The playlist and the segments that it lists (RFC 8216 §4.3, §6.2).
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
@@ -8,16 +7,8 @@ use bytes::Bytes;
 
 use super::date::Iso8601;
 use super::encryption::{Encryption, Key};
+use super::window::{Listed, Window};
 use super::{KEY_ENDING, SEGMENT_ENDING};
-
-/// Segments that stay after they have left the playlist, for players that have read it a moment ago (§6.2.2).
-const KEPT_AFTERWARDS: usize = 5;
-
-/// A playlist must not get shorter than this many target durations (§6.2.2).
-const MIN_TARGET_DURATIONS: u32 = 3;
-
-/// Most bytes of listed segments, whatever the window: a minute of 32 Mbit/s.
-const MAX_LISTED_BYTES: usize = 256 * 1024 * 1024;
 
 /// One finished segment.
 #[derive(Debug, Clone)]
@@ -38,18 +29,31 @@ pub struct Segment {
     pub data: Bytes,
 }
 
+impl Listed for Segment {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    fn is_discontinuous(&self) -> bool {
+        self.is_discontinuous
+    }
+}
+
 /// What players see of a stream. A copy shares the segments' bytes.
 #[derive(Debug, Clone)]
 pub struct Playlist {
-    window: Duration,
-    listed: VecDeque<Segment>,
-    /// Have left the playlist.
-    former: VecDeque<Segment>,
+    window: Window<Segment>,
     first_sequence: u64,
     next_sequence: u64,
     encryption: Option<Encryption>,
-    /// Discontinuities that have left the playlist.
-    past_discontinuities: u64,
     target_seconds: u64,
     has_ended: bool,
 }
@@ -57,13 +61,10 @@ pub struct Playlist {
 impl Playlist {
     pub(super) fn new(window: Duration, first_sequence: u64, target_seconds: u64) -> Playlist {
         Playlist {
-            window,
-            listed: VecDeque::new(),
-            former: VecDeque::new(),
+            window: Window::new(window),
             first_sequence,
             next_sequence: first_sequence,
             encryption: None,
-            past_discontinuities: 0,
             target_seconds,
             has_ended: false,
         }
@@ -71,37 +72,32 @@ impl Playlist {
 
     /// No segment can be played yet.
     pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
+        self.window.listed().is_empty()
     }
 
     /// How many segments the playlist lists.
     pub fn len(&self) -> usize {
-        self.listed.len()
+        self.window.listed().len()
     }
 
     /// The segments that the playlist lists, oldest first.
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.listed.iter()
+        self.window.listed().iter()
     }
 
     /// A segment by its number, also one that has just left the playlist.
     pub fn segment(&self, sequence: u64) -> Option<&Segment> {
-        let all = if self.listed.front().is_some_and(|first| sequence < first.sequence) {
-            &self.former
-        } else {
-            &self.listed
-        };
-        all.binary_search_by_key(&sequence, |segment| segment.sequence).ok().and_then(|at| all.get(at))
+        self.window.segment(sequence)
     }
 
     /// The segments that have left the playlist and can still be asked for.
     pub fn former(&self) -> impl Iterator<Item = &Segment> {
-        self.former.iter()
+        self.window.former().iter()
     }
 
     /// A key by its name, while a segment needs it.
     pub fn key(&self, name: u64) -> Option<Key> {
-        let is_needed = self.listed.iter().chain(&self.former).any(|segment| segment.key == Some(name));
+        let is_needed = self.window.kept().any(|segment| segment.key == Some(name));
         self.encryption.as_ref().filter(|_| is_needed).map(|encryption| encryption.key(name))
     }
 
@@ -112,7 +108,7 @@ impl Playlist {
 
     /// Bytes of all segments that are kept.
     pub fn bytes(&self) -> usize {
-        self.listed.iter().chain(&self.former).map(|segment| segment.data.len()).sum()
+        self.window.bytes()
     }
 
     /// The text. Segments are called `{name}-{sequence}.ts{query}`, beside the playlist; both parts must be fit for a
@@ -126,20 +122,20 @@ impl Playlist {
 
     /// The text, with addresses of the caller's choice for segments and for keys by their names.
     pub fn render_with(&self, segment_uri: impl Fn(&Segment) -> String, key_uri: impl Fn(u64) -> String) -> String {
-        let mut text = String::with_capacity(256 + self.listed.len() * 128);
-        let first = self.listed.front().map_or(self.next_sequence, |segment| segment.sequence);
+        let mut text = String::with_capacity(256 + self.window.listed().len() * 128);
+        let first = self.window.listed().front().map_or(self.next_sequence, |segment| segment.sequence);
         let target = self.target_seconds;
         // Writing to a string cannot fail.
         let _ =
             write!(text, "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
-        if self.past_discontinuities > 0 {
-            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.past_discontinuities);
+        if self.window.past_discontinuities() > 0 {
+            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.window.past_discontinuities());
         }
-        if self.listed.iter().all(|segment| segment.is_independent) {
+        if self.window.listed().iter().all(|segment| segment.is_independent) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         let mut key = None;
-        for segment in &self.listed {
+        for segment in self.window.listed() {
             if segment.is_discontinuous {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
@@ -184,25 +180,6 @@ impl Playlist {
             // Better a hole than a segment that anybody can read.
             segment.data = encryption.seal(segment.data, key, segment.sequence).unwrap_or_default();
         }
-        self.listed.push_back(segment);
-        let (mut total, mut bytes) = (Duration::ZERO, 0);
-        for segment in &self.listed {
-            total += segment.duration;
-            bytes += segment.data.len();
-        }
-        let shortest = self.window.max(Duration::from_secs(self.target_seconds) * MIN_TARGET_DURATIONS);
-        while let Some(oldest) = self.listed.front() {
-            let left = total.saturating_sub(oldest.duration);
-            let is_full = self.listed.len() > 3 && left >= shortest;
-            if !is_full && (bytes <= MAX_LISTED_BYTES || self.listed.len() == 1) {
-                break;
-            }
-            (total, bytes) = (left, bytes - oldest.data.len());
-            self.past_discontinuities += u64::from(oldest.is_discontinuous);
-            self.former.extend(self.listed.pop_front());
-        }
-        while self.former.len() > KEPT_AFTERWARDS {
-            self.former.pop_front();
-        }
+        self.window.push(segment, Duration::from_secs(self.target_seconds));
     }
 }

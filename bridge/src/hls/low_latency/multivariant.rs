@@ -10,13 +10,13 @@ impl LowLatencyPlaylist {
     /// The text, `None` as long as there is no segment to measure. `query` is hung on the media playlist's name, with
     /// its question mark; it must be fit for a URI.
     pub fn render_multivariant(&self, query: &str) -> Option<String> {
-        let rates = || self.listed.iter().map(|segment| bits_per_second(segment.data.len(), segment.duration));
+        let rates = || self.window.listed().iter().map(|segment| bits_per_second(segment.data.len(), segment.duration));
         let peak = rates().max()?;
-        let total: Duration = self.listed.iter().map(|segment| segment.duration).sum();
-        let average = bits_per_second(self.listed.iter().map(|segment| segment.data.len()).sum(), total);
+        let total: Duration = self.window.listed().iter().map(|segment| segment.duration).sum();
+        let average = bits_per_second(self.window.listed().iter().map(|segment| segment.data.len()).sum(), total);
         let mut text = String::with_capacity(384 + query.len());
         text.push_str("#EXTM3U\n#EXT-X-VERSION:9\n");
-        if self.listed.iter().all(|segment| segment.is_independent) {
+        if self.window.listed().iter().all(|segment| segment.is_independent) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         let codecs = self.rendition.codecs.join(",");

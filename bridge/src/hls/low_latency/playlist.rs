@@ -5,12 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 
-/// Segments that stay after they have left the playlist, for players that have read it a moment ago (§6.2.2).
-const KEPT_AFTERWARDS: usize = 5;
-/// A playlist must not get shorter than this many target durations (§6.2.2).
-const MIN_TARGET_DURATIONS: u32 = 3;
-/// Most bytes of listed segments, whatever the window: a minute of 32 Mbit/s.
-const MAX_LISTED_BYTES: usize = 256 * 1024 * 1024;
+use crate::hls::window::{Listed, Window};
+
 /// A request may be for a segment this much after the last one (§6.2.5.2).
 const MAX_SEGMENTS_AHEAD: u64 = 2;
 /// And for a part of the open segment that will be there in this time.
@@ -77,6 +73,24 @@ impl Segment {
     }
 }
 
+impl Listed for Segment {
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    fn is_discontinuous(&self) -> bool {
+        self.is_discontinuous
+    }
+}
+
 /// What the tracks of an initialization segment are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rendition {
@@ -117,17 +131,12 @@ pub enum PartAnswer {
 /// What players see of a stream.
 #[derive(Debug)]
 pub struct LowLatencyPlaylist {
-    window: Duration,
-    pub(super) listed: VecDeque<Segment>,
+    pub(super) window: Window<Segment>,
     pub(super) open: Option<Segment>,
-    /// Have left the playlist.
-    former: VecDeque<Segment>,
     inits: VecDeque<Init>,
     pub(super) rendition: Rendition,
     pub(super) next_sequence: u64,
     pub(super) next_part: u64,
-    /// Discontinuities that have left the playlist.
-    pub(super) past_discontinuities: u64,
     target_seconds: u64,
     part_target: Option<Duration>,
     has_ended: bool,
@@ -136,15 +145,12 @@ pub struct LowLatencyPlaylist {
 impl LowLatencyPlaylist {
     pub(super) fn new(window: Duration, first_sequence: u64, first_part: u64, target_seconds: u64) -> Self {
         LowLatencyPlaylist {
-            window,
-            listed: VecDeque::new(),
+            window: Window::new(window),
             open: None,
-            former: VecDeque::new(),
             inits: VecDeque::new(),
             rendition: Rendition::default(),
             next_sequence: first_sequence,
             next_part: first_part,
-            past_discontinuities: 0,
             target_seconds,
             part_target: None,
             has_ended: false,
@@ -153,12 +159,12 @@ impl LowLatencyPlaylist {
 
     /// No segment can be played yet.
     pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
+        self.window.listed().is_empty()
     }
 
     /// How many whole segments the playlist lists.
     pub fn len(&self) -> usize {
-        self.listed.len()
+        self.window.listed().len()
     }
 
     /// Whether the stream is over.
@@ -181,7 +187,7 @@ impl LowLatencyPlaylist {
         let has_parts = |segment: &Segment| {
             segment.part_target.is_some() && segment.part_target == self.part_target && !segment.parts.is_empty()
         };
-        self.has_ended || self.open.as_ref().is_none_or(has_parts) || self.listed.iter().any(has_parts)
+        self.has_ended || self.open.as_ref().is_none_or(has_parts) || self.window.listed().iter().any(has_parts)
     }
 
     /// The number that the next segment will have.
@@ -196,8 +202,7 @@ impl LowLatencyPlaylist {
 
     /// Bytes of all that is kept.
     pub fn bytes(&self) -> usize {
-        let segments = self.listed.iter().chain(&self.former).map(|segment| segment.data.len()).sum::<usize>();
-        segments + self.open_bytes() + self.inits.iter().map(|init| init.data.len()).sum::<usize>()
+        self.window.bytes() + self.open_bytes() + self.inits.iter().map(|init| init.data.len()).sum::<usize>()
     }
 
     /// Whether the playlist has that segment, or that part of it (`_HLS_msn`, `_HLS_part`), or something later.
@@ -207,7 +212,8 @@ impl LowLatencyPlaylist {
         }
         let Some(part) = part else { return self.segment_readiness(sequence) };
         if sequence < self.next_sequence {
-            let count = self.listed.iter().rev().find(|s| s.sequence == sequence).map_or(0, |s| s.parts.len() as u64);
+            let count =
+                self.window.listed().iter().rev().find(|s| s.sequence == sequence).map_or(0, |s| s.parts.len() as u64);
             // A part behind the last one of a segment is the first one of the next (§6.2.5.2).
             let is_there = part < count || sequence + 1 < self.next_sequence || self.open_parts() > 0;
             return if is_there { Readiness::Ready } else { Readiness::Wait };
@@ -245,7 +251,7 @@ impl LowLatencyPlaylist {
 
     /// A whole segment by its number, also one that has just left the playlist.
     pub fn segment(&self, sequence: u64) -> Option<Bytes> {
-        self.all().find(|segment| segment.sequence == sequence).map(|segment| segment.data.clone())
+        self.window.segment(sequence).map(|segment| segment.data.clone())
     }
 
     /// A part by its number.
@@ -257,7 +263,7 @@ impl LowLatencyPlaylist {
             segment.parts.first().is_some_and(|first| first.number <= number)
                 && segment.parts.last().is_some_and(|last| number <= last.number)
         };
-        let segment = self.open.iter().chain(self.listed.iter().rev()).chain(self.former.iter().rev()).find(holds);
+        let segment = self.open.iter().chain(self.window.kept().rev()).find(holds);
         let part = segment.and_then(|segment| segment.parts.iter().find(|part| part.number == number));
         part.map_or(PartAnswer::Absent, |part| PartAnswer::Ready(part.data.clone()))
     }
@@ -265,10 +271,6 @@ impl LowLatencyPlaylist {
     /// An initialization segment by its number.
     pub fn init(&self, number: u64) -> Option<Bytes> {
         self.inits.iter().find(|init| init.number == number).map(|init| init.data.clone())
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Segment> {
-        self.former.iter().chain(&self.listed)
     }
 
     pub(super) fn target_seconds(&self) -> u64 {
@@ -361,31 +363,8 @@ impl LowLatencyPlaylist {
         segment.duration = duration;
         segment.finish();
         self.next_sequence += 1;
-        self.listed.push_back(segment);
-        self.drop_old();
-    }
-
-    fn drop_old(&mut self) {
-        let (mut total, mut bytes) = (Duration::ZERO, 0);
-        for segment in &self.listed {
-            total += segment.duration;
-            bytes += segment.data.len();
-        }
-        let shortest = self.window.max(self.target_duration() * MIN_TARGET_DURATIONS);
-        while let Some(oldest) = self.listed.front() {
-            let left = total.saturating_sub(oldest.duration);
-            let is_full = self.listed.len() > 3 && left >= shortest;
-            if !is_full && (bytes <= MAX_LISTED_BYTES || self.listed.len() == 1) {
-                break;
-            }
-            (total, bytes) = (left, bytes - oldest.data.len());
-            self.past_discontinuities += u64::from(oldest.is_discontinuous);
-            self.former.extend(self.listed.pop_front());
-        }
-        while self.former.len() > KEPT_AFTERWARDS {
-            self.former.pop_front();
-        }
-        let oldest = self.former.front().or(self.listed.front()).map_or(u64::MAX, |segment| segment.init);
+        self.window.push(segment, self.target_duration());
+        let oldest = self.window.kept().next().map_or(u64::MAX, |segment| segment.init);
         self.inits.retain(|init| init.number >= oldest);
     }
 }

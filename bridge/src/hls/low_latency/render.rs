@@ -26,17 +26,18 @@ pub struct MediaView<'a> {
 impl LowLatencyPlaylist {
     /// The text. All names are those of files beside the playlist.
     pub fn render(&self, view: &MediaView<'_>) -> String {
-        let mut text = String::with_capacity(1_024 + self.listed.len() * (256 + 2 * view.query.len()));
+        let mut text = String::with_capacity(1_024 + self.window.listed().len() * (256 + 2 * view.query.len()));
         self.write_head(&mut text);
         let to_skip = if view.skip { self.skippable() } else { 0 };
         if to_skip > 0 {
             let _ = writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={to_skip}");
         }
         // Parts are of use near the end only.
-        let mut to_end = self.listed.iter().map(|segment| segment.duration).sum::<Duration>() + self.open_duration();
+        let mut to_end =
+            self.window.listed().iter().map(|segment| segment.duration).sum::<Duration>() + self.open_duration();
         let with_parts = self.target_duration() * PART_TARGETS_LISTED;
         let mut init = None;
-        for (i, segment) in self.listed.iter().enumerate() {
+        for (i, segment) in self.window.listed().iter().enumerate() {
             to_end = to_end.saturating_sub(segment.duration);
             if i < to_skip {
                 continue;
@@ -66,7 +67,7 @@ impl LowLatencyPlaylist {
 
     // Writing to a string cannot fail, here and below.
     fn write_head(&self, text: &mut String) {
-        let first = self.listed.front().map_or(self.next_sequence, |segment| segment.sequence);
+        let first = self.window.listed().front().map_or(self.next_sequence, |segment| segment.sequence);
         let target = self.target_duration();
         let seconds = target.as_secs();
         let skip = (target * SKIP_TARGETS).as_secs();
@@ -77,12 +78,13 @@ impl LowLatencyPlaylist {
             let _ = write!(text, ",PART-HOLD-BACK={hold_back:.3}\n#EXT-X-PART-INF:PART-TARGET={part:.3}");
         }
         let _ = write!(text, "\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
-        if self.past_discontinuities > 0 {
-            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.past_discontinuities);
+        if self.window.past_discontinuities() > 0 {
+            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.window.past_discontinuities());
         }
         // Of the open segment only its beginning is known.
         let open = self.open.iter().flat_map(|open| open.parts.first());
-        if self.listed.iter().all(|segment| segment.is_independent) && open.into_iter().all(|part| part.is_independent)
+        if self.window.listed().iter().all(|segment| segment.is_independent)
+            && open.into_iter().all(|part| part.is_independent)
         {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
@@ -115,12 +117,12 @@ impl LowLatencyPlaylist {
     /// How many segments are before the Skip Boundary.
     fn skippable(&self) -> usize {
         let boundary = self.target_duration() * SKIP_TARGETS;
-        let mut to_end = self.listed.iter().map(|segment| segment.duration).sum::<Duration>();
+        let mut to_end = self.window.listed().iter().map(|segment| segment.duration).sum::<Duration>();
         let is_before = |segment: &&Segment| {
             to_end = to_end.saturating_sub(segment.duration);
             to_end > boundary
         };
-        self.listed.iter().take_while(is_before).count()
+        self.window.listed().iter().take_while(is_before).count()
     }
 
     fn open_duration(&self) -> Duration {
