@@ -28,6 +28,7 @@ mod signaling;
 mod snapshots;
 mod srs_code;
 mod stream_pattern;
+mod tls_client;
 mod udp;
 mod url;
 

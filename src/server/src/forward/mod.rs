@@ -11,7 +11,6 @@ mod own;
 mod push;
 mod target;
 mod task;
-mod tls;
 
 use std::collections::hash_map::Entry as Slot;
 use std::sync::{Arc, Mutex, MutexGuard};

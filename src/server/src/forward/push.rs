@@ -27,10 +27,10 @@ use tracing::info;
 use super::entry::{Entry, State};
 use super::own::OwnAddresses;
 use super::target::Target;
-use super::tls;
 use crate::engine::{LiveRequest, Protocol, Refusal};
 use crate::http::Sessions;
 use crate::live::{LivePlayer, Pending, Reading};
+use crate::tls_client;
 
 /// To look up a name, and to connect to all of its addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -270,7 +270,8 @@ async fn connect_to_any(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAd
 
 async fn secure(tcp: TcpStream, target: &Target, verify: bool) -> Result<impl Stream + use<>, PushError> {
     let failed = |reason: String| PushError::Tls { host: target.host.clone(), reason };
-    let connector = tokio::task::spawn_blocking(move || tls::connector(verify)).await;
+    let make = if verify { tls_client::checking } else { tls_client::trusting };
+    let connector = tokio::task::spawn_blocking(make).await;
     let connector = connector.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
     let name =
         rustls_pki_types::ServerName::try_from(target.host.clone()).map_err(|error| failed(error.to_string()))?;

@@ -1,14 +1,11 @@
 //! One call: a POST of JSON over HTTP/1.1, and whether its answer counts as yes.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,26 +20,6 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const SHOWN_BYTES: usize = 120;
 
 const AGENT: &str = concat!("Freshet/", env!("CARGO_PKG_VERSION"));
-
-/// TLS that checks certificates against the roots of this host (`SSL_CERT_FILE` names others). Reads files.
-pub(super) fn connector() -> Result<TlsConnector, String> {
-    connector_with(rustls_native_certs::load_native_certs().certs)
-}
-
-/// TLS that checks certificates against these roots.
-pub(super) fn connector_with(certificates: Vec<CertificateDer<'static>>) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        let hint = "install the package ca-certificates, or name a file in SSL_CERT_FILE";
-        return Err(format!("this host has no root certificates to check the server's with: {hint}"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
-}
 
 /// Calls, and waits for a yes.
 ///

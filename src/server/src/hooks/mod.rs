@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::engine::ClientSnapshot;
 use crate::identity::Identity;
+use crate::tls_client;
 
 pub(crate) use url::HookUrl;
 
@@ -244,7 +245,7 @@ impl Caller {
 
     async fn connector(&self) -> Result<&TlsConnector, String> {
         if self.tls.get().is_none() {
-            let made = tokio::task::spawn_blocking(call::connector).await;
+            let made = tokio::task::spawn_blocking(tls_client::checking).await;
             // Another task may have been faster.
             let _ = self.tls.set(made.unwrap_or_else(|error| Err(error.to_string())));
         }

@@ -139,7 +139,7 @@ async fn tls_server() -> (HookUrl, rustls::pki_types::CertificateDer<'static>) {
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let (url, certificate) = tls_server().await;
-    let trusting = |roots: Vec<_>| call::connector_with(roots).unwrap();
+    let trusting = |roots: Vec<_>| tls_client::checking_against(roots).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.der().clone();
     let refused = call::post(&url, Some(&trusting(vec![other])), Bytes::from_static(b"{}")).await;
     assert!(refused.as_ref().is_err_and(|error| error.starts_with("TLS failed")), "{refused:?}");

@@ -1,41 +1,56 @@
-//! TLS of connections that we make (RTMPS): the other server's certificate is checked against the roots of this host.
+//! TLS of connections that we make, to hooks and to servers that streams are forwarded to.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, WantsVerifier,
+};
 use tokio_rustls::TlsConnector;
 
-/// How to connect. Reads the host's certificates from disk, each time anew, since they may change: not for a thread that
-/// must not wait.
+/// Checks certificates against the roots of this host (`SSL_CERT_FILE` names others). Reads files, each time anew, since
+/// they may change: not for a thread that must not wait.
 ///
 /// # Errors
 /// What keeps TLS from working, as a sentence.
-pub(super) fn connector(verify_certificate: bool) -> Result<TlsConnector, String> {
+pub(crate) fn checking() -> Result<TlsConnector, String> {
+    checking_against(rustls_native_certs::load_native_certs().certs)
+}
+
+/// Checks certificates against these roots.
+///
+/// # Errors
+/// Those of [`checking`].
+pub(crate) fn checking_against(certificates: Vec<CertificateDer<'static>>) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates);
+    if roots.is_empty() {
+        let hint = "install the package ca-certificates, or name a file in SSL_CERT_FILE";
+        return Err(format!("this host has no root certificates to check the server's with: {hint}"));
+    }
+    connector(|builder, _| builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Takes every certificate.
+///
+/// # Errors
+/// Those of [`checking`].
+pub(crate) fn trusting() -> Result<TlsConnector, String> {
+    connector(|builder, provider| {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
+    })
+}
+
+fn connector(
+    finish: impl FnOnce(ConfigBuilder<ClientConfig, WantsVerifier>, Arc<CryptoProvider>) -> ClientConfig,
+) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let config = if verify_certificate {
-        builder.with_root_certificates(host_roots()?).with_no_client_auth()
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn host_roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let hint =
-            "install the package ca-certificates, name a file in SSL_CERT_FILE, or set verify_certificate = false";
-        return Err(format!("this host has no root certificates to check the server's with: {hint}"));
-    }
-    Ok(roots)
+    Ok(TlsConnector::from(Arc::new(finish(builder, provider))))
 }
 
 /// Takes every certificate, since the operator has said so. That its key signs the handshake is checked all the same.
