@@ -68,13 +68,15 @@ group('rtc2rtmp', serverAndClients(''), [
     const publisher = await browsers.publish(whip, { codec: 'h264' });
     // A player is there from the start; the playlist is asked for before the change and played after it.
     const playlist = `${server.base}/live/smaller.m3u8`;
-    const played = [run('av-pull.py', rtmp, '--seconds', '14'), until('a playlist', 20_000, async () => (await fetch(playlist)).ok)];
-    await played[1];
+    const player = run('av-pull.py', rtmp, '--seconds', '16');
+    const plays = ({ type, url }) => type === 'rtmp-play' && url === '/live/smaller';
+    await until('the RTMP player', 30_000, async () => (await server.api('/api/v1/clients/?count=100')).clients.some(plays));
+    await until('a playlist', 20_000, async () => (await fetch(playlist)).ok);
     const hls = run('av-pull.py', playlist, '--seconds', '16', '--warmup', '1');
     await sleep(4000);
     const before = await streamOf(server, 'smaller');
     await publisher.call('halve');
-    const [seen, cut] = await Promise.all([played[0], hls]);
+    const [seen, cut] = await Promise.all([player, hls]);
     const after = await streamOf(server, 'smaller');
     const text = one => `${one.pictures} pictures of ${one.sizes.join(', ')}, longest gap ${one.longest_gap_ms} ms, sound ${one.sound_seconds} s, ${one.backwards} times backwards`;
     const line = `RTMP: ${text(seen)}; HLS: ${text(cut)}`;
