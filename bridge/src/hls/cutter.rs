@@ -43,11 +43,13 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 const ASK_AHEAD: Duration = Duration::from_millis(50);
 
 /// What makes bytes of segments.
-pub(super) trait SegmentWriter {
+pub trait SegmentWriter {
     /// What it must know of a track.
     type Track: Clone + std::fmt::Debug;
     /// Why a track or a frame cannot be carried.
     type Error: Clone + std::fmt::Debug;
+    /// What players see.
+    type Playlist;
 
     /// The track that a frame belongs to, `None` if this frame does not tell enough of it.
     fn track(frame: &Frame) -> Result<Option<Self::Track>, Self::Error>;
@@ -65,11 +67,15 @@ pub(super) trait SegmentWriter {
     fn target_seconds(&self) -> u64;
     /// Sets the least that it must be.
     fn raise_target(&mut self, seconds: u64);
+    /// What players see.
+    fn playlist(&self) -> &Self::Playlist;
+    /// The playlist says that it is complete, until another segment comes.
+    fn complete(&mut self);
 }
 
 /// The beginning of a segment.
 #[derive(Debug)]
-pub(super) struct Opening<T> {
+pub struct Opening<T> {
     pub(super) at: MediaTime,
     pub(super) starts_at: SystemTime,
     /// Its parameters or its times do not follow those of the one before.
@@ -82,7 +88,7 @@ pub(super) struct Opening<T> {
 
 /// The end of a segment.
 #[derive(Debug)]
-pub(super) struct Closing {
+pub struct Closing {
     pub(super) end: MediaTime,
     pub(super) duration: Duration,
     /// It can be decoded without the one before.
@@ -159,7 +165,7 @@ struct Announced {
 
 /// Cuts one stream into segments.
 #[derive(Debug)]
-pub(super) struct Cutter<W: SegmentWriter> {
+pub struct Cutter<W: SegmentWriter> {
     options: HlsOptions,
     writer: W,
     audio: Track<W>,
@@ -184,7 +190,7 @@ pub(super) struct Cutter<W: SegmentWriter> {
 }
 
 impl<W: SegmentWriter> Cutter<W> {
-    pub(super) fn new(options: HlsOptions, writer: W) -> Cutter<W> {
+    pub(super) fn with_writer(options: HlsOptions, writer: W) -> Cutter<W> {
         Cutter {
             options,
             writer,
@@ -203,8 +209,9 @@ impl<W: SegmentWriter> Cutter<W> {
         }
     }
 
-    pub(super) fn writer(&self) -> &W {
-        &self.writer
+    /// What players see.
+    pub fn playlist(&self) -> &W::Playlist {
+        self.writer.playlist()
     }
 
     pub(super) fn writer_mut(&mut self) -> &mut W {
@@ -212,7 +219,7 @@ impl<W: SegmentWriter> Cutter<W> {
     }
 
     /// The segment could end, or the first one begin, if only a keyframe came.
-    pub(super) fn wants_keyframe(&self) -> bool {
+    pub fn wants_keyframe(&self) -> bool {
         if self.video.playable().is_none() || !self.options.wait_keyframe {
             // A track of which only a keyframe tells enough waits for one as well.
             return self.video.config.is_some() && self.video.refused.is_none() && self.video.writable.is_none();
@@ -223,7 +230,7 @@ impl<W: SegmentWriter> Cutter<W> {
     }
 
     /// Why nothing of the publisher's can be played, once that is sure.
-    pub(super) fn unplayable(&self) -> Option<&W::Error> {
+    pub fn unplayable(&self) -> Option<&W::Error> {
         if !self.is_settled || self.audio.playable().is_some() || self.video.playable().is_some() {
             return None;
         }
@@ -234,7 +241,7 @@ impl<W: SegmentWriter> Cutter<W> {
     ///
     /// # Errors
     /// The frame, or from here on its whole track, is left out. A track is complained about once.
-    pub(super) fn push(&mut self, frame: Frame, live_at: SystemTime) -> Result<(), W::Error> {
+    pub fn push(&mut self, frame: Frame, live_at: SystemTime) -> Result<(), W::Error> {
         let shown = self.note_config(&frame);
         if self.is_settled {
             return shown.and(self.accept(frame, live_at));
@@ -249,13 +256,20 @@ impl<W: SegmentWriter> Cutter<W> {
     }
 
     /// Another publisher comes. Its frames are later than those before.
-    pub(super) fn start_over(&mut self) {
+    pub fn start_over(&mut self) {
         self.finish();
         self.finds_target = true;
     }
 
+    /// The publisher will not come back: the playlist says that it is complete. A frame that comes nevertheless takes
+    /// that back.
+    pub fn end(&mut self) {
+        self.finish();
+        self.writer.complete();
+    }
+
     /// The publisher has gone: what there is of the open segment can be played.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         for (frame, live_at) in std::mem::take(&mut self.waiting) {
             self.is_settled = true;
             // A frame that cannot be carried is missed by nobody now.

@@ -13,11 +13,8 @@ use super::playlist::{Playlist, Segment};
 use super::{HlsOptions, whole_seconds_above};
 use crate::ts::{self, TsError, TsMuxer};
 
-/// Cuts one stream into segments.
-#[derive(Debug)]
-pub struct Segmenter {
-    cutter: Cutter<TsWriter>,
-}
+/// Cuts one stream into segments of MPEG-TS.
+pub type Segmenter = Cutter<TsWriter>;
 
 impl Segmenter {
     /// Of a stream whose first segment will have that number. A number that no earlier segment of the same name has
@@ -25,54 +22,14 @@ impl Segmenter {
     pub fn new(options: HlsOptions, first_sequence: u64) -> Segmenter {
         let target_seconds = whole_seconds_above(options.reap_after());
         let playlist = Playlist::new(options.window, first_sequence, target_seconds);
-        Segmenter { cutter: Cutter::new(options, TsWriter { muxer: TsMuxer::new(), open: None, playlist }) }
+        Cutter::with_writer(options, TsWriter { muxer: TsMuxer::new(), open: None, playlist })
     }
 
     /// Encrypts all segments.
     #[must_use]
     pub fn with_encryption(mut self, encryption: Encryption) -> Segmenter {
-        self.cutter.writer_mut().playlist.encrypt(encryption);
+        self.writer_mut().playlist.encrypt(encryption);
         self
-    }
-
-    /// What players see.
-    pub fn playlist(&self) -> &Playlist {
-        &self.cutter.writer().playlist
-    }
-
-    /// Why nothing of the publisher's can be played, once that is sure.
-    pub fn unplayable(&self) -> Option<&TsError> {
-        self.cutter.unplayable()
-    }
-
-    /// The open segment, or the first one, waits for nothing but a keyframe.
-    pub fn wants_keyframe(&self) -> bool {
-        self.cutter.wants_keyframe()
-    }
-
-    /// Takes the next frame, which was live at that time of the wall clock.
-    ///
-    /// # Errors
-    /// The frame, or from here on its whole track, is left out. A track is complained about once.
-    pub fn push(&mut self, frame: Frame, live_at: SystemTime) -> Result<(), TsError> {
-        self.cutter.push(frame, live_at)
-    }
-
-    /// Another publisher comes. Its frames are later than those before.
-    pub fn start_over(&mut self) {
-        self.cutter.start_over();
-    }
-
-    /// The publisher has gone: what there is of the open segment can be played.
-    pub fn finish(&mut self) {
-        self.cutter.finish();
-    }
-
-    /// The publisher will not come back: the playlist says that it is complete. A frame that comes nevertheless takes
-    /// that back.
-    pub fn end(&mut self) {
-        self.cutter.finish();
-        self.cutter.writer_mut().playlist.end();
     }
 }
 
@@ -84,8 +41,9 @@ struct Open {
     data: Vec<u8>,
 }
 
+/// Writes segments of MPEG-TS.
 #[derive(Debug)]
-struct TsWriter {
+pub struct TsWriter {
     muxer: TsMuxer,
     open: Option<Open>,
     playlist: Playlist,
@@ -94,6 +52,7 @@ struct TsWriter {
 impl SegmentWriter for TsWriter {
     type Track = Arc<TrackConfig>;
     type Error = TsError;
+    type Playlist = Playlist;
 
     fn track(frame: &Frame) -> Result<Option<Arc<TrackConfig>>, TsError> {
         ts::check_track(&frame.config).map(|()| Some(Arc::clone(&frame.config)))
@@ -145,6 +104,14 @@ impl SegmentWriter for TsWriter {
 
     fn raise_target(&mut self, seconds: u64) {
         self.playlist.raise_target(seconds);
+    }
+
+    fn playlist(&self) -> &Playlist {
+        &self.playlist
+    }
+
+    fn complete(&mut self) {
+        self.playlist.end();
     }
 }
 

@@ -16,13 +16,10 @@ mod playlist;
 mod render;
 mod writer;
 
-use std::time::{Duration, SystemTime};
-
-use freshet_media::Frame;
+use std::time::Duration;
 
 use super::cutter::Cutter;
 use super::{HlsOptions, whole_seconds_above};
-use crate::fmp4::Fmp4Error;
 use writer::LowLatencyWriter;
 
 pub use playlist::{LowLatencyPlaylist, PartAnswer, Readiness};
@@ -51,10 +48,7 @@ const PART_DURATIONS: std::ops::RangeInclusive<Duration> = Duration::from_millis
 const PARTS_PER_NUMBER: u64 = 1_000;
 
 /// Cuts one stream into segments and parts.
-#[derive(Debug)]
-pub struct LowLatencySegmenter {
-    cutter: Cutter<LowLatencyWriter>,
-}
+pub type LowLatencySegmenter = Cutter<LowLatencyWriter>;
 
 impl LowLatencySegmenter {
     /// Of a stream whose first segment will have that number, in parts of about that length. A number that no earlier
@@ -64,47 +58,7 @@ impl LowLatencySegmenter {
         let target_seconds = whole_seconds_above(options.reap_after());
         let first_part = first_sequence.saturating_mul(PARTS_PER_NUMBER);
         let playlist = LowLatencyPlaylist::new(options.window, first_sequence, first_part, target_seconds);
-        LowLatencySegmenter { cutter: Cutter::new(options, LowLatencyWriter::new(part, playlist)) }
-    }
-
-    /// What players see.
-    pub fn playlist(&self) -> &LowLatencyPlaylist {
-        self.cutter.writer().playlist()
-    }
-
-    /// Why nothing of the publisher's can be played, once that is sure.
-    pub fn unplayable(&self) -> Option<&Fmp4Error> {
-        self.cutter.unplayable()
-    }
-
-    /// The open segment, or the first one, waits for nothing but a keyframe.
-    pub fn wants_keyframe(&self) -> bool {
-        self.cutter.wants_keyframe()
-    }
-
-    /// Takes the next frame, which was live at that time of the wall clock.
-    ///
-    /// # Errors
-    /// The frame, or from here on its whole track, is left out. A track is complained about once.
-    pub fn push(&mut self, frame: Frame, live_at: SystemTime) -> Result<(), Fmp4Error> {
-        self.cutter.push(frame, live_at)
-    }
-
-    /// Another publisher comes. Its frames are later than those before.
-    pub fn start_over(&mut self) {
-        self.cutter.start_over();
-    }
-
-    /// The publisher has gone: what there is of the open segment can be played.
-    pub fn finish(&mut self) {
-        self.cutter.finish();
-    }
-
-    /// The publisher will not come back: the playlist says that it is complete. A frame that comes nevertheless takes
-    /// that back.
-    pub fn end(&mut self) {
-        self.cutter.finish();
-        self.cutter.writer_mut().playlist_mut().end();
+        Cutter::with_writer(options, LowLatencyWriter::new(part, playlist))
     }
 }
 

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use freshet_media::{Codec, MediaTime, TrackConfig};
+use freshet_media::{Codec, Frame, MediaTime, TrackConfig};
 
 use super::checker::{Checker, Seen};
 use super::*;
+use crate::fmp4::Fmp4Error;
 use crate::fmp4::testing::avc;
 
 const FIRST: u64 = 1_000;

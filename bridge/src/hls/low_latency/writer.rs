@@ -55,7 +55,7 @@ impl Pace {
 
 /// Makes parts and segments.
 #[derive(Debug)]
-pub(super) struct LowLatencyWriter {
+pub struct LowLatencyWriter {
     muxer: Fmp4Muxer,
     /// How long parts should be.
     part: Duration,
@@ -82,14 +82,6 @@ impl LowLatencyWriter {
             leading: Vec::new(),
             playlist,
         }
-    }
-
-    pub(super) fn playlist(&self) -> &LowLatencyPlaylist {
-        &self.playlist
-    }
-
-    pub(super) fn playlist_mut(&mut self) -> &mut LowLatencyPlaylist {
-        &mut self.playlist
     }
 
     /// Ends the parts that are full at `until`, where the next leading frame is.
@@ -154,6 +146,7 @@ impl LowLatencyWriter {
 impl SegmentWriter for LowLatencyWriter {
     type Track = Fmp4Track;
     type Error = Fmp4Error;
+    type Playlist = LowLatencyPlaylist;
 
     fn track(frame: &Frame) -> Result<Option<Fmp4Track>, Fmp4Error> {
         let codec = frame.config.codec;
@@ -239,6 +232,14 @@ impl SegmentWriter for LowLatencyWriter {
 
     fn target_seconds(&self) -> u64 {
         self.playlist.target_seconds()
+    }
+
+    fn playlist(&self) -> &LowLatencyPlaylist {
+        &self.playlist
+    }
+
+    fn complete(&mut self) {
+        self.playlist.end();
     }
 
     fn raise_target(&mut self, seconds: u64) {
