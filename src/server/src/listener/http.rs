@@ -77,7 +77,7 @@ pub(super) async fn serve_2<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (at_hand, mut watched) = watch::channel(0_usize);
+    let (at_hand, mut watched) = watch::channel(Requests::default());
     let service = hyper::service::service_fn(move |request| {
         let guard = AtHand::new(&at_hand);
         let answer = answer(router.clone(), connection, request);
@@ -100,35 +100,46 @@ where
         () = stopped(&mut stop) => {}
         () = idle(&mut watched) => {}
     }
+    // Who has not asked for anything may not have spoken HTTP/2 at all, and its beginning is waited for without end.
+    if !watched.borrow().were_any {
+        return Ok(());
+    }
     // Responses that are still being sent are sent to their end.
     serving.as_mut().graceful_shutdown();
     serving.await.map_err(io::Error::other)
 }
 
+/// The requests of a connection.
+#[derive(Debug, Default)]
+struct Requests {
+    at_hand: usize,
+    were_any: bool,
+}
+
 /// Counts a request while it is being answered.
-struct AtHand(watch::Sender<usize>);
+struct AtHand(watch::Sender<Requests>);
 
 impl AtHand {
-    fn new(count: &watch::Sender<usize>) -> AtHand {
-        count.send_modify(|count| *count += 1);
-        AtHand(count.clone())
+    fn new(requests: &watch::Sender<Requests>) -> AtHand {
+        requests.send_modify(|requests| *requests = Requests { at_hand: requests.at_hand + 1, were_any: true });
+        AtHand(requests.clone())
     }
 }
 
 impl Drop for AtHand {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.send_modify(|requests| requests.at_hand -= 1);
     }
 }
 
 /// Waits until there has been no request for [`IDLE_TIMEOUT`].
-async fn idle(at_hand: &mut watch::Receiver<usize>) {
+async fn idle(requests: &mut watch::Receiver<Requests>) {
     loop {
-        if at_hand.wait_for(|count| *count == 0).await.is_err() {
+        if requests.wait_for(|requests| requests.at_hand == 0).await.is_err() {
             return;
         }
         // An error means that the service is gone, and the connection with it.
-        match timeout(IDLE_TIMEOUT, at_hand.changed()).await {
+        match timeout(IDLE_TIMEOUT, requests.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }

@@ -200,3 +200,16 @@ async fn a_taken_port_is_explained() {
     assert!(error.contains(&running.address.to_string()) && error.contains("(http.listen)"), "{error}");
     assert!(error.contains("another program uses the port"), "{error}");
 }
+
+#[tokio::test]
+async fn a_client_that_agrees_on_http_2_and_says_nothing_is_not_waited_for() {
+    let (server, client) = certificate();
+    let running = run(Some(server), 8);
+    let mut client = (*client).clone();
+    client.alpn_protocols = vec![HTTP_2.to_vec()];
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let name = ServerName::try_from("media.example").unwrap();
+    let _silent = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    running.stop.send(true).unwrap();
+    timeout(Duration::from_secs(5), running.serving).await.expect("serve returns").unwrap();
+}
