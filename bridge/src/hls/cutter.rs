@@ -15,6 +15,8 @@ use super::HlsOptions;
 const SETTLE_WITHIN: Duration = Duration::from_millis(500);
 /// Most frames that wait for that; streams of tiny frames without times.
 const MAX_WAITING_FRAMES: usize = 1_024;
+/// Most bytes of them, which are a few large pictures without times: half a second of 250 Mbit/s.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// Sound that came before the first keyframe and goes with it: what encoders begin earlier with.
 const SOUND_BEFORE_PICTURE: Duration = Duration::from_millis(500);
 
@@ -311,7 +313,9 @@ impl<W: SegmentWriter> Cutter<W> {
     }
 
     fn tracks_are_known(&self) -> bool {
-        if self.audio.config.is_some() && self.video.config.is_some() || self.waiting.len() >= MAX_WAITING_FRAMES {
+        let bytes: usize = self.waiting.iter().map(|(frame, _)| frame.data.len()).sum();
+        let is_full = self.waiting.len() >= MAX_WAITING_FRAMES || bytes >= MAX_WAITING_BYTES;
+        if self.audio.config.is_some() && self.video.config.is_some() || is_full {
             return true;
         }
         let times = || self.waiting.iter().map(|(frame, _)| frame.dts);
@@ -354,7 +358,13 @@ impl<W: SegmentWriter> Cutter<W> {
     }
 
     fn keep_early_sound(&mut self, frame: Frame) {
-        if self.early_sound.len() >= MAX_WAITING_FRAMES {
+        // What goes with the keyframe if it comes now; the rest would be left out then.
+        let is_old = |early: &Frame| frame.dts.since(early.dts) > SOUND_BEFORE_PICTURE;
+        let mut bytes: usize = self.early_sound.iter().map(|early| early.data.len()).sum();
+        while let Some(oldest) = self.early_sound.front()
+            && (is_old(oldest) || self.early_sound.len() >= MAX_WAITING_FRAMES || bytes >= MAX_WAITING_BYTES)
+        {
+            bytes -= oldest.data.len();
             self.early_sound.pop_front();
         }
         self.early_sound.push_back(frame);

@@ -12,6 +12,8 @@ use freshet_media::{Frame, MediaKind, MediaTime};
 const HOLD: Duration = Duration::from_secs(1);
 /// Most frames that wait: a bound for streams of tiny frames without times.
 const MAX_WAITING: usize = 2_048;
+/// Most bytes that do: a second of 130 Mbit/s, or one of the largest frames.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Frames on their way into a file.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Interleaver {
     newest_audio: Option<MediaTime>,
     newest_video: Option<MediaTime>,
     first: Option<MediaTime>,
+    /// Of both queues.
+    bytes: usize,
 }
 
 impl Interleaver {
@@ -32,6 +36,7 @@ impl Interleaver {
             MediaKind::Video => (&mut self.video, &mut self.newest_video),
         };
         *newest = Some(newest.map_or(frame.dts, |at| at.max(frame.dts)));
+        self.bytes += frame.data.len();
         queue.push_back(frame);
     }
 
@@ -52,7 +57,9 @@ impl Interleaver {
         let (audio, video) = (self.audio.front().map(|f| f.dts), self.video.front().map(|f| f.dts));
         // A keyframe that begins a file goes before the sound of the same time.
         let is_video = video.is_some_and(|video| audio.is_none_or(|audio| video <= audio));
-        if is_video { self.video.pop_front() } else { self.audio.pop_front() }
+        let frame = if is_video { self.video.pop_front() } else { self.audio.pop_front() }?;
+        self.bytes -= frame.data.len();
+        Some(frame)
     }
 
     /// The next frame of that kind, if one waits.
@@ -73,7 +80,8 @@ impl Interleaver {
         let is_new = self.first.is_some_and(|first| newest.since(first) < HOLD);
         let other_runs = other.is_some_and(|at| newest.since(at) < HOLD);
         let may_come = other.map_or(is_new, |at| other_runs && at < dts);
-        let is_patient = newest.since(dts) < HOLD && self.audio.len() + self.video.len() < MAX_WAITING;
+        let is_full = self.audio.len() + self.video.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES;
+        let is_patient = newest.since(dts) < HOLD && !is_full;
         if may_come && is_patient { None } else { self.pop_any() }
     }
 }
@@ -125,6 +133,13 @@ mod tests {
             queue.push(sound(0));
             while queue.pop().is_some() {}
             assert!(queue.audio.len() <= MAX_WAITING);
+        }
+        let mut queue = Interleaver::default();
+        for _ in 0..100 {
+            queue.push(Frame { data: vec![0; 1 << 20].into(), ..picture(0, true) });
+            while queue.pop().is_some() {}
+            let bytes: usize = queue.video.iter().map(|frame| frame.data.len()).sum();
+            assert!(bytes == queue.bytes && bytes <= MAX_WAITING_BYTES);
         }
     }
 }
