@@ -159,7 +159,7 @@ impl Writer {
         let is_owner = self.streams.get(key).is_some_and(|written| Arc::ptr_eq(&written.owner, stream));
         if is_closed {
             // Its name may have a new stream by now, whose files these are not.
-            if is_owner {
+            if is_owner || !self.streams.contains_key(key) {
                 self.forget(key);
             }
             return;

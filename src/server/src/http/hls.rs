@@ -118,10 +118,13 @@ fn is_chromium_itself(parts: &Parts) -> bool {
     parts.headers.contains_key(RANGE) && agent.contains("Chrome/")
 }
 
+/// What is passed on stands in a playlist dozens of times. Longer values are no names of vhosts and hardly tokens.
+const MAX_PASSED_ON_BYTES: usize = 1_024;
+
 /// The query that segments get, with its question mark; empty without parameters.
 pub(super) fn passed_on(query: Query<'_>) -> String {
     let pairs = PASSED_ON.iter().filter_map(|name| {
-        let value = query.get_verbatim(name)?;
+        let value = query.get_verbatim(name).filter(|value| value.len() <= MAX_PASSED_ON_BYTES)?;
         Some(format!("{name}={}", percent_encode(&value)))
     });
     let all = pairs.collect::<Vec<_>>().join("&");
@@ -142,5 +145,7 @@ mod tests {
         ] {
             assert_eq!(passed_on(Query::new(query)), passed, "{query}");
         }
+        let long = format!("secret=s&token={}", "t".repeat(MAX_PASSED_ON_BYTES + 1));
+        assert_eq!(passed_on(Query::new(&long)), "?secret=s");
     }
 }
